@@ -1,0 +1,75 @@
+//! `join SERVER LINE`: trades a join line for an identity.
+
+use std::io::Read;
+use std::path::Path;
+
+use clap::Args;
+
+use super::{Failure, exit, runtime, say};
+use crate::clock::Clock;
+use crate::identity;
+
+/// Longest input that may hold a join line.
+const LINE_BYTES_MAX: u64 = 4 * 1024;
+
+/// Joins this host to a server.
+#[derive(Debug, Args)]
+pub(super) struct Join {
+    /// The server: HOST, HOST:PORT or [V6]:PORT.
+    server: String,
+    /// The join line that the server shows (`dawnwatch token create`), or - to read it from standard input.
+    line: String,
+    /// Name to ask for instead of the host's own.
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+}
+
+impl Join {
+    pub(super) fn main(self, state: &Path) -> Result<(), Failure> {
+        let line = if self.line == "-" {
+            from_stdin()?
+        } else {
+            self.line
+        };
+        let hostname = self.hostname;
+        let now = Clock.wall();
+        let joined = runtime()?
+            .block_on(identity::join(
+                &self.server,
+                line.trim(),
+                state,
+                hostname,
+                now,
+            ))
+            .map_err(|error| Failure::new(error.exit_code(), error))?;
+        say(&format!(
+            "joined as {} ({})",
+            joined.host_name, joined.host_id
+        ));
+        if joined.offset_ms.unsigned_abs() > 30_000 {
+            let seconds = joined.offset_ms / 1_000;
+            say(&format!(
+                "this host's clock is {} s {} the server's: the data is stored at corrected times, but mend the clock",
+                seconds.unsigned_abs(),
+                if seconds > 0 { "behind" } else { "ahead of" },
+            ));
+        }
+        let state = match state.to_str() {
+            Some(crate::state::DEFAULT_DIR) | None => String::new(),
+            Some(other) => format!("--state {other} "),
+        };
+        say(&format!("start it with: dawnwatch-agent {state}run"));
+        Ok(())
+    }
+}
+
+fn from_stdin() -> Result<String, Failure> {
+    let mut line = String::new();
+    std::io::stdin()
+        .take(LINE_BYTES_MAX)
+        .read_to_string(&mut line)
+        .map_err(|error| {
+            Failure::new(exit::USAGE, format!("cannot read the join line: {error}"))
+        })?;
+    Ok(line)
+}

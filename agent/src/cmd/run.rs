@@ -1,0 +1,163 @@
+//! `run`: measures and delivers until told to stop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use dawnwatch_proto::event::{GoodbyeReason, Started};
+use dawnwatch_proto::{Event, EventBody, HostId};
+use dawnwatch_segment::RealDisk;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::dial::Tls;
+use super::{Failure, exit, runtime};
+use crate::clock::Clock;
+use crate::collect::{Collectors, Roots};
+use crate::config::Config;
+use crate::identity::{Identity, LoadError};
+use crate::spool::{Limits, Spool};
+use crate::state::{State, StateError};
+use crate::uplink::{Shared, TICK, Timing, Uplink};
+use crate::{facts, sampler};
+
+/// Bound of the spool (DESIGN section 8).
+const SPOOL_BYTES: u64 = 1 << 30;
+
+/// The other bound: a long weekend.
+const SPOOL_HOURS: u64 = 72;
+
+/// Longest wait for the goodbye's acknowledgement: a host that shuts down does not wait for its monitor.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+
+/// Measures and delivers.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Seconds between two ticks, whatever server and configuration say.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
+    tick_seconds: Option<u64>,
+}
+
+/// One agent, from its start to its goodbye.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) shared: Shared,
+    pub(super) facts: Started,
+    pub(super) host: HostId,
+    pub(super) servers: Vec<String>,
+    pub(super) tls: Tls,
+    _state: State,
+}
+
+impl Run {
+    pub(super) fn main(self, config: &Config, state: &Path) -> Result<(), Failure> {
+        let tick = self.tick_seconds.map(Duration::from_secs).or(config.tick);
+        let agent = Agent::open(config, state, tick)?;
+        runtime()?.block_on(agent.run())
+    }
+}
+
+impl Agent {
+    /// Takes hold of the state directory and opens what is in it.
+    pub(super) fn open(
+        config: &Config,
+        dir: &Path,
+        tick: Option<Duration>,
+    ) -> Result<Agent, Failure> {
+        let identity = Identity::load(dir).map_err(|error| refusal(&error))?;
+        let state = State::lock(dir).map_err(|error| Failure::new(in_use(&error), error))?;
+        let spool = Spool::open(
+            Arc::new(RealDisk),
+            &state.spool_dir(),
+            limits(config, tick),
+            crate::uplink::random(Clock.boot_ms()),
+        )
+        .map_err(|error| Failure::new(exit::CANNOT_CREATE, error))?;
+        let facts = facts::started(spool.last_stop_clean());
+        let servers = match config.servers.as_slice() {
+            [] => identity.servers.clone(),
+            set => set.to_vec(),
+        };
+        Ok(Agent {
+            shared: Shared::new(spool, tick),
+            facts,
+            host: identity.host_id,
+            servers,
+            tls: Tls::new(identity, Clock),
+            _state: state,
+        })
+    }
+
+    pub(super) fn uplink(&self) -> Uplink<'_, &Tls> {
+        Uplink {
+            shared: &self.shared,
+            dial: &self.tls,
+            servers: self.servers.clone(),
+            facts: &self.facts,
+            clock: Clock,
+            timing: Timing::default(),
+        }
+    }
+
+    async fn run(self) -> Result<(), Failure> {
+        let stops = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let [Ok(mut terminate), Ok(mut interrupt)] = stops else {
+            return Err(Failure::new(exit::INTERNAL, "cannot listen for signals"));
+        };
+        let started = EventBody::Started(self.facts.clone());
+        self.shared.event(Event {
+            time: Clock.wall(),
+            body: started,
+        });
+        let collectors = Collectors::new(Roots::default());
+        let uplink = self.uplink();
+        let mut delivering = std::pin::pin!(uplink.run());
+        tokio::select! {
+            () = sampler::run(&self.shared, Clock, self.host, collectors) => {}
+            () = &mut delivering => {}
+            () = self.tls.keep_fresh(&self.shared, &self.servers) => {}
+            _ = terminate.recv() => tracing::info!("told to stop"),
+            _ = interrupt.recv() => tracing::info!("interrupted"),
+        }
+        let goodbye = EventBody::Goodbye(GoodbyeReason::Stopped);
+        self.shared.event(Event {
+            time: Clock.wall(),
+            body: goodbye,
+        });
+        self.shared.sync();
+        if self.shared.is_connected() {
+            tokio::select! {
+                () = &mut delivering => {}
+                () = self.shared.all_acked() => {}
+                () = tokio::time::sleep(GOODBYE_MAX) => {}
+            }
+        }
+        tracing::info!(backlog = self.shared.backlog(), "stopped");
+        Ok(())
+    }
+}
+
+fn limits(config: &Config, tick: Option<Duration>) -> Limits {
+    let hours = config.spool_hours.unwrap_or(SPOOL_HOURS);
+    let tick_ms = tick.unwrap_or(TICK).as_millis().max(1);
+    let items = u128::from(hours) * 3_600_000 / tick_ms;
+    Limits {
+        bytes_max: config.spool_bytes.unwrap_or(SPOOL_BYTES),
+        items_max: u64::try_from(items).unwrap_or(u64::MAX),
+    }
+}
+
+/// What a missing identity means for a command that needs one.
+pub(super) fn refusal(error: &LoadError) -> Failure {
+    match error {
+        LoadError::NotJoined(_) => Failure::new(exit::CONFIG, format!("join first: {error}")),
+        LoadError::Read { .. } => Failure::new(exit::NOT_ALLOWED, error),
+        LoadError::Damaged { .. } | LoadError::Newer(_) => Failure::new(exit::CONFIG, error),
+    }
+}
+
+fn in_use(error: &StateError) -> u8 {
+    match error {
+        StateError::InUse(_) | StateError::Io { .. } => exit::CANNOT_CREATE,
+    }
+}

@@ -1,0 +1,19 @@
+//! The agent: measures one host and delivers what it measured without loss.
+//!
+//! - [`collect`] reads and parses the kernel's tables; [`facts`] describes the host once, at start.
+//! - [`sampler`] turns one reading into one tick; [`spool`] keeps it on disk until the server has it.
+//! - [`uplink`] delivers the spool in order over one stream; [`identity`] proves who is speaking.
+//! - [`config`] is what an admin may set, [`state`] the directory that one agent owns, [`clock`] the only clock.
+//! - [`doctor`] says what is wrong and what to do; [`cmd`] has one file per command.
+
+pub mod clock;
+pub mod cmd;
+pub mod collect;
+pub mod config;
+pub mod doctor;
+pub mod facts;
+pub mod identity;
+pub mod sampler;
+pub mod spool;
+pub mod state;
+pub mod uplink;

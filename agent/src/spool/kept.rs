@@ -1,0 +1,444 @@
+//! What outlives a dropped segment: its events, and gaps that count its ticks.
+//!
+//! One small file, written anew (tmp, sync, rename, sync) before the segment goes, so that a kill in between leaves
+//! both; the file is believed then. Layout: `"DWKP" | version u8 | first 8 bytes of SHA-256 over the rest | protobuf`.
+
+use std::io;
+use std::path::Path;
+
+use dawnwatch_proto::wire::{Decoder, Encoder};
+use dawnwatch_proto::{Gap, GapReason, Item, Schema, pb};
+use dawnwatch_segment::Disk;
+use prost::Message;
+use ring::digest::{SHA256, digest};
+
+use super::record::Entry;
+
+const MAGIC: &[u8; 4] = b"DWKP";
+const VERSION: u8 = 1;
+const DIGEST_BYTES: usize = 8;
+
+/// The file may be this large; it is bounded by one segment when written.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+#[derive(Clone, PartialEq, Message)]
+struct File {
+    #[prost(message, repeated, tag = "1")]
+    epochs: Vec<FileEpoch>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FileEpoch {
+    #[prost(fixed64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    base: u64,
+    #[prost(uint64, tag = "3")]
+    first_seq: u64,
+    #[prost(message, repeated, tag = "4")]
+    items: Vec<pb::Item>,
+}
+
+/// Items of one epoch, without a hole between them.
+#[derive(Debug, Clone, PartialEq)]
+struct Part {
+    id: u64,
+    base: u64,
+    first_seq: u64,
+    last_seq: u64,
+    /// Events and gaps with their first numbers.
+    items: Vec<(u64, Item)>,
+}
+
+/// What is kept of dropped segments, oldest epoch first.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    parts: Vec<Part>,
+    bytes: u64,
+}
+
+impl Kept {
+    /// Reads the file; one that is missing or damaged keeps nothing, and the numbers it held become gaps.
+    pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Kept {
+        match read(disk, dir) {
+            Ok(kept) => kept,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
+            Err(error) => {
+                tracing::warn!(%error, "the events kept of a full spool cannot be read");
+                Kept::default()
+            }
+        }
+    }
+
+    /// Writes the file; tells whether it is durable.
+    pub(super) fn save(&mut self, disk: &dyn Disk, dir: &Path) -> bool {
+        let bytes = self.encode();
+        self.bytes = bytes.len() as u64;
+        match write(disk, dir, &bytes) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "the events of a dropped segment are not on disk");
+                false
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn remove(&mut self, disk: &dyn Disk, dir: &Path) {
+        *self = Kept::default();
+        // If it stays, the server's next welcome says again that it may go.
+        let _ = disk.remove(&dir.join("kept"));
+    }
+
+    /// Size of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Last position of all that is kept, 0 for none.
+    pub(super) fn last(&self) -> u64 {
+        self.parts
+            .iter()
+            .map(|part| part.base + part.last_seq)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Last number that is kept of an epoch, 0 for none.
+    pub(super) fn last_seq(&self, epoch: u64) -> u64 {
+        self.parts
+            .iter()
+            .find(|part| part.id == epoch)
+            .map_or(0, |part| part.last_seq)
+    }
+
+    /// Whether something of an epoch is kept.
+    pub(super) fn covers(&self, epoch: u64) -> bool {
+        self.last_seq(epoch) > 0
+    }
+
+    /// Id, base, first and last position of each epoch.
+    pub(super) fn spans(&self) -> impl Iterator<Item = (u64, u64, u64, u64)> {
+        let span = |p: &Part| (p.id, p.base, p.base + p.first_seq, p.base + p.last_seq);
+        self.parts.iter().map(span)
+    }
+
+    /// The items of an epoch from a number on; a gap that begins earlier is shortened.
+    pub(super) fn entries(&self, epoch: u64, from_seq: u64) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for part in self.parts.iter().filter(|part| part.id == epoch) {
+            for (seq, item) in &part.items {
+                let item = match item {
+                    Item::Gap(gap) if gap.to_seq >= from_seq => Item::Gap(shorten(gap, from_seq)),
+                    Item::Event(_) if *seq >= from_seq => item.clone(),
+                    Item::Gap(_) | Item::Event(_) | Item::Tick(_) => continue,
+                };
+                let bytes = encoded(&item).encoded_len();
+                entries.push(Entry {
+                    seq: (*seq).max(from_seq),
+                    item,
+                    schema: None,
+                    bytes,
+                });
+            }
+        }
+        entries
+    }
+
+    /// Keeps an item of a segment that goes: an event or a gap as it is, a tick as one more in a gap.
+    pub(super) fn add(&mut self, id: u64, base: u64, entry: Entry, reason: GapReason) {
+        let (seq, last_seq) = (entry.seq, entry.last_seq());
+        let item = match entry.item {
+            Item::Tick(tick) => Item::Gap(Gap {
+                from_seq: seq,
+                to_seq: seq,
+                from: tick.time,
+                to: tick.time,
+                ticks: 1,
+                events: 0,
+                reason,
+            }),
+            other @ (Item::Event(_) | Item::Gap(_)) => other,
+        };
+        if self.parts.last().is_none_or(|part| part.id != id) {
+            self.parts.push(Part {
+                id,
+                base,
+                first_seq: seq,
+                last_seq: seq,
+                items: Vec::new(),
+            });
+        }
+        if let Some(part) = self.parts.last_mut() {
+            part.last_seq = last_seq;
+            part.push(seq, item);
+        }
+    }
+
+    /// Bounds the file: the oldest events become counted gaps too.
+    pub(super) fn cut(&mut self, bytes_max: u64) {
+        while self.encode().len() as u64 > bytes_max {
+            let Some(part) = self.parts.iter_mut().find(|part| part.items.len() > 1) else {
+                return;
+            };
+            let half = part.items.len().div_ceil(2).max(2);
+            let rest = part.items.split_off(half);
+            let gap = part
+                .items
+                .drain(..)
+                .map(|(seq, item)| as_gap(seq, item))
+                .reduce(join);
+            part.items
+                .extend(gap.map(|gap| (gap.from_seq, Item::Gap(gap))));
+            part.items.extend(rest);
+        }
+    }
+
+    /// Forgets an epoch and tells how many ticks and events that were.
+    pub(super) fn forget(&mut self, epoch: u64) -> Option<(u64, u64)> {
+        let at = self.parts.iter().position(|part| part.id == epoch)?;
+        let part = self.parts.remove(at);
+        let gaps = part.items.into_iter().map(|(seq, item)| as_gap(seq, item));
+        Some(gaps.fold((0, 0), |(ticks, events), gap| {
+            (ticks + gap.ticks, events + gap.events)
+        }))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let epochs = self.parts.iter().map(|part| FileEpoch {
+            id: part.id,
+            base: part.base,
+            first_seq: part.first_seq,
+            items: part.items.iter().map(|(_, item)| encoded(item)).collect(),
+        });
+        let body = File {
+            epochs: epochs.collect(),
+        }
+        .encode_to_vec();
+        let mut bytes = MAGIC.to_vec();
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&digest(&SHA256, &body).as_ref()[..DIGEST_BYTES]);
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Kept> {
+        let rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&[VERSION])?;
+        let (sum, body) = rest.split_at_checked(DIGEST_BYTES)?;
+        if digest(&SHA256, body).as_ref().get(..DIGEST_BYTES)? != sum {
+            return None;
+        }
+        let mut kept = Kept {
+            parts: Vec::new(),
+            bytes: bytes.len() as u64,
+        };
+        for epoch in File::decode(body).ok()?.epochs {
+            let mut part = Part {
+                id: epoch.id,
+                base: epoch.base,
+                first_seq: epoch.first_seq,
+                last_seq: epoch.first_seq,
+                items: Vec::new(),
+            };
+            let mut seq = epoch.first_seq;
+            for item in epoch.items {
+                let batch = pb::Batch {
+                    epoch: 0,
+                    first_seq: seq,
+                    items: vec![item],
+                };
+                let item = Decoder::default().batch(batch).ok()?.pop()?;
+                let width = item.width();
+                part.last_seq = seq + (width - 1);
+                part.items.push((seq, item));
+                seq += width;
+            }
+            kept.parts.push(part);
+        }
+        Some(kept)
+    }
+}
+
+impl Part {
+    /// Appends an item; a gap of ticks alone grows.
+    fn push(&mut self, seq: u64, item: Item) {
+        if let Item::Gap(gap) = &item
+            && let Some((_, Item::Gap(last))) = self.items.last_mut()
+            && last.reason == gap.reason
+            && is_of_ticks(last)
+            && is_of_ticks(gap)
+            && last.to_seq + 1 == gap.from_seq
+        {
+            *last = join(last.clone(), gap.clone());
+            return;
+        }
+        self.items.push((seq, item));
+    }
+}
+
+/// Whether each number of a gap was a tick, so that a part of it is counted exactly.
+fn is_of_ticks(gap: &Gap) -> bool {
+    gap.events == 0 && gap.ticks == gap.to_seq - gap.from_seq + 1
+}
+
+/// The gap from a number on.
+fn shorten(gap: &Gap, from_seq: u64) -> Gap {
+    let mut gap = gap.clone();
+    if gap.from_seq < from_seq {
+        gap.from_seq = from_seq;
+        let width = gap.to_seq - from_seq + 1;
+        gap.events = gap.events.min(width);
+        gap.ticks = gap.ticks.min(width - gap.events);
+    }
+    gap
+}
+
+fn as_gap(seq: u64, item: Item) -> Gap {
+    match item {
+        Item::Gap(gap) => gap,
+        Item::Tick(tick) => one(seq, 1, 0, tick.time),
+        Item::Event(event) => one(seq, 0, 1, event.time),
+    }
+}
+
+fn one(seq: u64, ticks: u64, events: u64, time: jiff::Timestamp) -> Gap {
+    Gap {
+        from_seq: seq,
+        to_seq: seq,
+        from: time,
+        to: time,
+        ticks,
+        events,
+        reason: GapReason::SpoolFull,
+    }
+}
+
+fn join(a: Gap, b: Gap) -> Gap {
+    Gap {
+        from_seq: a.from_seq,
+        to_seq: b.to_seq,
+        from: a.from.min(b.from),
+        to: a.to.max(b.to),
+        ticks: a.ticks + b.ticks,
+        events: a.events + b.events,
+        reason: a.reason,
+    }
+}
+
+fn encoded(item: &Item) -> pb::Item {
+    Encoder::default().item(item, || Schema::new(Vec::new())).1
+}
+
+fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Kept> {
+    let path = dir.join("kept");
+    let file = disk.open_read(&path)?;
+    let len = file.len()?.min(FILE_BYTES_MAX);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let read = file.read_at(0, &mut bytes)?;
+    Kept::decode(&bytes[..read])
+        .ok_or_else(|| io::Error::other(format!("{} is damaged or newer", path.display())))
+}
+
+fn write(disk: &dyn Disk, dir: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (new, path) = (dir.join("kept.new"), dir.join("kept"));
+    match disk.remove(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = disk.create(&new)?;
+    file.write_at(0, bytes)?;
+    file.sync_data()?;
+    disk.rename(&new, &path)?;
+    disk.sync_dir(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::sample;
+    use dawnwatch_segment::sim::SimDisk;
+
+    fn filled() -> Kept {
+        let mut kept = Kept::default();
+        for seq in 1..=100u64 {
+            let item = if seq % 10 == 0 {
+                sample::event(seq)
+            } else {
+                Item::Tick(sample::tick(seq).0)
+            };
+            kept.add(
+                7,
+                40,
+                Entry {
+                    seq,
+                    item,
+                    schema: None,
+                    bytes: 0,
+                },
+                GapReason::SpoolFull,
+            );
+        }
+        kept
+    }
+
+    fn counts(entries: &[Entry]) -> (u64, u64) {
+        entries
+            .iter()
+            .fold((0, 0), |(ticks, events), entry| match &entry.item {
+                Item::Gap(gap) => (ticks + gap.ticks, events + gap.events),
+                Item::Event(_) => (ticks, events + 1),
+                Item::Tick(_) => (ticks + 1, events),
+            })
+    }
+
+    #[test]
+    fn events_stay_ticks_are_counted_numbers_are_whole() {
+        let kept = filled();
+        assert_eq!(
+            (kept.last(), kept.last_seq(7), kept.last_seq(8)),
+            (140, 100, 0)
+        );
+        for from in 1..=100 {
+            let entries = kept.entries(7, from);
+            assert_eq!(entries[0].seq, from);
+            let events = (from..=100).filter(|seq| seq % 10 == 0).count() as u64;
+            assert_eq!(
+                counts(&entries),
+                (101 - from - events, events),
+                "from {from}"
+            );
+            for pair in entries.windows(2) {
+                assert_eq!(pair[0].last_seq() + 1, pair[1].seq);
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_comes_back_and_a_flipped_bit_does_not_pass() {
+        let disk = SimDisk::new(1);
+        let dir = Path::new("/spool");
+        disk.create_dir_all(dir).unwrap();
+        let mut kept = filled();
+        assert!(kept.save(&disk, dir));
+        assert_eq!(Kept::load(&disk, dir).parts, kept.parts);
+        let bytes = kept.encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Kept::decode(&flipped).is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_bounded_file_loses_the_oldest_events_and_no_count() {
+        let mut kept = filled();
+        kept.cut(200);
+        assert!(kept.encode().len() <= 200);
+        let entries = kept.entries(7, 1);
+        assert_eq!(counts(&entries), (90, 10));
+        assert_eq!(entries.last().unwrap().item, sample::event(100));
+        kept.cut(0);
+        assert_eq!(counts(&kept.entries(7, 1)), (90, 10));
+        assert_eq!(kept.forget(7), Some((90, 10)));
+    }
+}

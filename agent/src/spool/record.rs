@@ -1,0 +1,207 @@
+//! What one frame of the spool says: one item, and the schema it follows where that was not said yet.
+//!
+//! | bytes | meaning |
+//! |---|---|
+//! | 1 | version of the record, [`VERSION`] |
+//! | rest | protobuf: 1 = schema (where announced), 2 = item, 3 = a chapter begins here |
+//!
+//! Rows are coded against a base row (`dawnwatch_proto::wire`). A **chapter** is a run of items that is readable alone:
+//! it begins at the start of each segment and every [`CHAPTER_TICKS`] ticks, and restates schema and base row. After
+//! damage a reader knows nothing until the next chapter, so a row is never decoded against a base it does not belong to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dawnwatch_proto::wire::{Decoder, Encoder};
+use dawnwatch_proto::{Item, Malformed, Schema, SchemaId, pb};
+use prost::Message;
+
+/// Version of the record.
+pub(super) const VERSION: u8 = 1;
+
+/// Ticks of a chapter: half an hour. Restating some 4 KiB of schema costs 20 bytes a tick; damage costs half an hour.
+const CHAPTER_TICKS: u32 = 180;
+
+#[derive(Clone, PartialEq, Message)]
+struct Record {
+    #[prost(message, optional, tag = "1")]
+    schema: Option<pb::Schema>,
+    #[prost(message, optional, tag = "2")]
+    item: Option<pb::Item>,
+    #[prost(bool, tag = "3")]
+    chapter: bool,
+}
+
+/// An item with its sequence number, as the spool hands it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its first sequence number.
+    pub seq: u64,
+    /// What it says.
+    pub item: Item,
+    /// The schema of a tick.
+    pub schema: Option<Arc<Schema>>,
+    /// Bytes it takes up in the spool: close to what it takes up on the wire.
+    pub bytes: usize,
+}
+
+impl Entry {
+    /// Its last sequence number.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.seq + (self.item.width() - 1)
+    }
+}
+
+/// The writing end: knows what the current chapter has said.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    encoder: Encoder,
+    ticks: u32,
+    begun: bool,
+}
+
+impl Writer {
+    /// The next record opens a chapter.
+    pub(super) fn new_chapter(&mut self) {
+        *self = Writer::default();
+    }
+
+    /// Codes an item; `schema` is that of a tick.
+    pub(super) fn record(&mut self, item: &Item, schema: Option<&Arc<Schema>>) -> Vec<u8> {
+        if self.ticks >= CHAPTER_TICKS || self.encoder.is_full() {
+            self.new_chapter();
+        }
+        let of_tick = || schema.map_or_else(|| Schema::new(Vec::new()), |s| Schema::clone(s));
+        let (announce, wire) = self.encoder.item(item, of_tick);
+        let record = Record {
+            schema: announce,
+            item: Some(wire),
+            chapter: !self.begun,
+        };
+        self.begun = true;
+        self.ticks += u32::from(matches!(item, Item::Tick(_)));
+        let mut out = Vec::with_capacity(1 + record.encoded_len());
+        out.push(VERSION);
+        out.extend_from_slice(&record.encode_to_vec());
+        out
+    }
+}
+
+/// The reading end: what the chapter under way has said.
+#[derive(Debug, Default)]
+pub(super) struct Parser {
+    decoder: Decoder,
+    schemas: BTreeMap<SchemaId, Arc<Schema>>,
+}
+
+impl Parser {
+    /// Something between two records is gone: nothing said before holds.
+    pub(super) fn lost(&mut self) {
+        *self = Parser::default();
+    }
+
+    /// Reads the record of the frame at a sequence number.
+    pub(super) fn entry(&mut self, seq: u64, bytes: &[u8]) -> Result<Entry, Malformed> {
+        let invalid = |what, why: String| Malformed::Invalid { what, why };
+        let Some((&VERSION, rest)) = bytes.split_first() else {
+            return Err(invalid(
+                "version of a spool record",
+                format!("{:?}", bytes.first()),
+            ));
+        };
+        let record = Record::decode(rest).map_err(|e| invalid("spool record", e.to_string()))?;
+        if record.chapter {
+            self.lost();
+        }
+        if let Some(schema) = record.schema {
+            let schema = self.decoder.schema(schema)?;
+            self.schemas.insert(schema.id(), Arc::new(schema));
+        }
+        let item = record
+            .item
+            .ok_or(Malformed::Missing("item of a spool record"))?;
+        let batch = pb::Batch {
+            epoch: 0,
+            first_seq: seq,
+            items: vec![item],
+        };
+        let item = self
+            .decoder
+            .batch(batch)?
+            .pop()
+            .ok_or(Malformed::Missing("item"))?;
+        let schema = match &item {
+            Item::Tick(tick) => self.schemas.get(&tick.schema).cloned(),
+            Item::Event(_) | Item::Gap(_) => None,
+        };
+        Ok(Entry {
+            seq,
+            item,
+            schema,
+            bytes: bytes.len(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::sample;
+
+    #[test]
+    fn a_chapter_is_readable_alone_and_a_damaged_one_is_not_guessed_at() {
+        let mut writer = Writer::default();
+        let frames: Vec<_> = (1..=400)
+            .map(|seq| {
+                let (tick, schema) = sample::tick(seq);
+                (
+                    seq,
+                    Item::Tick(tick.clone()),
+                    writer.record(&Item::Tick(tick), Some(&schema)),
+                )
+            })
+            .collect();
+        for lost in 0..frames.len() {
+            let mut parser = Parser::default();
+            let mut readable = 0;
+            for (i, (seq, item, bytes)) in frames.iter().enumerate() {
+                if i == lost {
+                    parser.lost();
+                    continue;
+                }
+                if let Ok(entry) = parser.entry(*seq, bytes) {
+                    assert_eq!(&entry.item, item);
+                    assert_eq!(entry.schema.unwrap().series().len(), sample::COLUMNS);
+                    readable += 1;
+                }
+            }
+            assert!(
+                readable + 180 >= frames.len(),
+                "{readable} readable without frame {lost}"
+            );
+            assert!(readable < frames.len());
+        }
+    }
+
+    #[test]
+    fn a_quiet_tick_is_small() {
+        let mut writer = Writer::default();
+        let sizes: Vec<_> = (1..=29)
+            .map(|seq| {
+                let (tick, schema) = sample::tick(seq);
+                writer.record(&Item::Tick(tick), Some(&schema)).len()
+            })
+            .collect();
+        assert!(sizes[1..].iter().all(|s| *s < 40), "{sizes:?}");
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let mut bytes = Writer::default().record(&sample::event(1), None);
+        bytes[0] = VERSION + 1;
+        let error = Parser::default().entry(1, &bytes).unwrap_err();
+        assert!(error.to_string().contains("version"), "{error}");
+        assert!(Parser::default().entry(1, &[]).is_err());
+    }
+}

@@ -1,0 +1,503 @@
+//! The spool over a simulated disk: whatever happens, what is read and what is counted as gone is what was written.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dawnwatch_proto::event::GoodbyeReason;
+use dawnwatch_proto::{Event, EventBody, Gap, Item};
+use dawnwatch_segment::sim::{Call, Failure, SimDisk};
+use proptest::prelude::*;
+
+use super::bound::EPOCHS_MAX;
+use super::*;
+
+const DIR: &str = "/state/spool";
+
+/// Small enough that a few hundred ticks are many segments.
+const SMALL: Limits = Limits {
+    bytes_max: 64 * 1024,
+    items_max: u64::MAX,
+};
+const LARGE: Limits = Limits {
+    bytes_max: 1 << 30,
+    items_max: u64::MAX,
+};
+
+fn open(disk: &Arc<SimDisk>, limits: Limits, id: u64) -> Spool {
+    Spool::open(
+        Arc::clone(disk) as Arc<dyn Disk>,
+        Path::new(DIR),
+        limits,
+        id,
+    )
+    .unwrap()
+}
+
+fn tick(spool: &mut Spool, n: u64) {
+    let (tick, schema) = sample::tick(n);
+    spool.append_tick(&tick, &schema);
+}
+
+fn all(spool: &mut Spool, epoch: u64, from: u64) -> Vec<Entry> {
+    let mut cursor = Cursor::new(epoch, from);
+    let mut out = Vec::new();
+    loop {
+        let some = spool.read(&mut cursor, 7, 1 << 20);
+        if some.is_empty() {
+            return out;
+        }
+        out.extend(some);
+    }
+}
+
+/// Numbers follow each other from `from`; gives (ticks read, events read, ticks gone, events gone).
+fn tally(entries: &[Entry], from: u64) -> (u64, u64, u64, u64) {
+    let mut next = from;
+    let mut sum = (0, 0, 0, 0);
+    for entry in entries {
+        assert_eq!(entry.seq, next, "{entry:?}");
+        next = entry.last_seq() + 1;
+        match &entry.item {
+            Item::Tick(_) => sum.0 += 1,
+            Item::Event(_) => sum.1 += 1,
+            Item::Gap(gap) => (sum.2, sum.3) = (sum.2 + gap.ticks, sum.3 + gap.events),
+        }
+    }
+    sum
+}
+
+#[test]
+fn what_goes_in_comes_out_from_any_number_on() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, LARGE, 9);
+    spool.append_event(sample::event_of(1));
+    for n in 2..=500 {
+        tick(&mut spool, n);
+    }
+    assert_eq!(
+        spool.epochs(),
+        [EpochSpan {
+            id: 9,
+            first_seq: 1,
+            last_seq: 500
+        }]
+    );
+    for from in [1, 2, 3, 180, 181, 182, 499, 500] {
+        let entries = all(&mut spool, 9, from);
+        assert_eq!(entries.len() as u64, 501 - from);
+        for entry in &entries {
+            match &entry.item {
+                Item::Tick(tick) => {
+                    assert_eq!(tick, &sample::tick(entry.seq).0);
+                    assert_eq!(entry.schema.as_deref(), Some(&*sample::schema()));
+                }
+                item @ (Item::Event(_) | Item::Gap(_)) => assert_eq!(item, &sample::event(1)),
+            }
+        }
+    }
+    assert!(all(&mut spool, 9, 501).is_empty());
+    assert!(all(&mut spool, 8, 1).is_empty());
+}
+
+#[test]
+fn a_cursor_at_the_end_goes_on_with_what_comes() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, SMALL, 9);
+    let mut cursor = Cursor::new(9, 1);
+    for n in 1..=2_000 {
+        tick(&mut spool, n);
+        let entries = spool.read(&mut cursor, 512, 1 << 20);
+        assert_eq!(entries.len(), 1, "at {n}");
+        assert_eq!(entries[0].item, Item::Tick(sample::tick(n).0));
+        spool.ack(9, n);
+    }
+    assert_eq!(spool.backlog(), 0);
+    assert!(
+        spool.bytes() <= 2 * SMALL.segment_bytes() + 4_096,
+        "{}",
+        spool.bytes()
+    );
+}
+
+#[test]
+fn batches_are_bounded() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, LARGE, 9);
+    for n in 1..=1_000 {
+        tick(&mut spool, n);
+    }
+    let mut cursor = Cursor::new(9, 1);
+    assert_eq!(spool.read(&mut cursor, 512, 1 << 20).len(), 512);
+    let entries = spool.read(&mut cursor, 512, 1_000);
+    let bytes: usize = entries.iter().map(|e| e.bytes).sum();
+    assert!(bytes < 4_000 && entries.len() > 10, "{bytes}");
+    assert_eq!(entries[0].seq, 513);
+}
+
+#[test]
+fn each_run_is_an_epoch_and_acknowledged_ones_go() {
+    let disk = Arc::new(SimDisk::new(1));
+    for run in 1..=5 {
+        let mut spool = open(&disk, LARGE, run);
+        for n in 1..=run * 10 {
+            tick(&mut spool, n);
+        }
+    }
+    let mut spool = open(&disk, LARGE, 6);
+    let spans = spool.epochs();
+    assert_eq!(spans.len(), 6);
+    for (span, run) in spans.iter().zip(1..=5) {
+        assert_eq!(
+            *span,
+            EpochSpan {
+                id: run,
+                first_seq: 1,
+                last_seq: run * 10
+            }
+        );
+        assert_eq!(tally(&all(&mut spool, run, 1), 1), (run * 10, 0, 0, 0));
+    }
+    assert_eq!(
+        spans[5],
+        EpochSpan {
+            id: 6,
+            first_seq: 1,
+            last_seq: 0
+        }
+    );
+    assert_eq!(spool.backlog(), 150);
+    spool.ack(1, 10);
+    spool.ack(2, 7);
+    spool.ack(77, 7);
+    assert_eq!(spool.epochs()[0].id, 2);
+    assert_eq!(spool.backlog(), 133);
+    spool.ack(2, u64::MAX);
+    drop(spool);
+    let spool = open(&disk, LARGE, 7);
+    assert_eq!(
+        spool.epochs().iter().map(|s| s.id).collect::<Vec<_>>(),
+        [3, 4, 5, 7]
+    );
+}
+
+#[test]
+fn a_goodbye_makes_a_clean_stop() {
+    let disk = Arc::new(SimDisk::new(1));
+    let goodbye = EventBody::Goodbye(GoodbyeReason::Stopped);
+    let mut spool = open(&disk, LARGE, 1);
+    assert!(spool.last_stop_clean(), "there was no run before");
+    tick(&mut spool, 1);
+    let mut spool = open(&disk, LARGE, 2);
+    assert!(!spool.last_stop_clean());
+    spool.append_event(Event {
+        time: sample::time(1),
+        body: goodbye,
+    });
+    spool.ack(1, 1);
+    spool.ack(2, 1);
+    let spool = open(&disk, LARGE, 3);
+    assert!(spool.last_stop_clean());
+    let spool = {
+        drop(spool);
+        open(&disk, LARGE, 4)
+    };
+    assert!(
+        spool.last_stop_clean(),
+        "a run that wrote nothing changes nothing"
+    );
+}
+
+#[test]
+fn a_full_spool_drops_the_oldest_ticks_keeps_the_events_and_counts_all() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, SMALL, 1);
+    let (mut ticks, mut events) = (0, 0);
+    for n in 1..=6_000 {
+        if n % 100 == 0 {
+            spool.append_event(sample::event_of(n));
+            events += 1;
+        } else {
+            tick(&mut spool, n);
+            ticks += 1;
+        }
+        assert!(spool.bytes() <= SMALL.bytes_max, "{} at {n}", spool.bytes());
+    }
+    for reopened in [false, true] {
+        let entries = all(&mut spool, 1, 1);
+        let (read, told, gone, unheard) = tally(&entries, 1);
+        assert_eq!(
+            (read + gone, told + unheard),
+            (ticks, events),
+            "reopened: {reopened}"
+        );
+        assert!(gone > 1_000, "nothing was dropped");
+        assert_eq!(unheard, 0, "events outlive ticks");
+        assert_eq!(entries.last().unwrap().seq, 6_000);
+        let Item::Gap(Gap { reason, from, .. }) = &entries[0].item else {
+            panic!("{entries:?}")
+        };
+        assert_eq!((*reason, *from), (GapReason::SpoolFull, sample::time(1)));
+        for from in [2, 99, 100, 101, 2_345, 5_999] {
+            let (read, told, gone, unheard) = tally(&all(&mut spool, 1, from), from);
+            assert_eq!(read + told + gone + unheard, 6_001 - from, "from {from}");
+        }
+        spool = open(&disk, SMALL, 2);
+    }
+    spool.ack(1, 6_000);
+    assert_eq!(spool.epochs().len(), 1);
+    assert!(disk.content(&Path::new(DIR).join("kept")).is_none());
+}
+
+#[test]
+fn a_cursor_survives_the_drop_of_what_it_stands_in() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, SMALL, 1);
+    for n in 1..=1_000 {
+        tick(&mut spool, n);
+    }
+    let mut cursor = Cursor::new(1, 1);
+    let mut entries = spool.read(&mut cursor, 10, 1 << 20);
+    for n in 1_001..=5_000 {
+        tick(&mut spool, n);
+    }
+    loop {
+        let some = spool.read(&mut cursor, 512, 1 << 20);
+        if some.is_empty() {
+            break;
+        }
+        entries.extend(some);
+    }
+    let (read, _, gone, _) = tally(&entries, 1);
+    assert_eq!(read + gone, 5_000);
+    assert!(gone > 0);
+}
+
+#[test]
+fn hours_are_counted_in_items() {
+    let disk = Arc::new(SimDisk::new(1));
+    let limits = Limits {
+        bytes_max: 64 * 1024,
+        items_max: 400,
+    };
+    let mut spool = open(&disk, limits, 1);
+    for n in 1..=1_400 {
+        tick(&mut spool, n);
+    }
+    let entries = all(&mut spool, 1, 1);
+    let Item::Gap(gap) = &entries[0].item else {
+        panic!("{entries:?}")
+    };
+    assert_eq!(gap.reason, GapReason::TooOld);
+    let (read, _, gone, _) = tally(&entries, 1);
+    assert_eq!(read + gone, 1_400);
+    assert!((400..900).contains(&read), "{read}");
+}
+
+#[test]
+fn a_full_disk_is_counted_and_heals() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, LARGE, 1);
+    for n in 1..=10 {
+        tick(&mut spool, n);
+    }
+    assert!(spool.take_trouble().is_none());
+    disk.set_capacity(Some(0));
+    for n in 11..=60 {
+        tick(&mut spool, n);
+    }
+    spool.append_event(sample::event_of(61));
+    let trouble = spool.take_trouble().unwrap();
+    assert!(
+        trouble.contains("No space left") || trouble.contains("full"),
+        "{trouble}"
+    );
+    assert!(spool.take_trouble().is_none(), "told once");
+    disk.set_capacity(None);
+    for n in 62..=70 {
+        tick(&mut spool, n);
+    }
+    let spans = spool.epochs();
+    let mut sum = (0, 0, 0, 0);
+    for span in &spans {
+        let (a, b, c, d) = tally(&all(&mut spool, span.id, 1), 1);
+        sum = (sum.0 + a, sum.1 + b, sum.2 + c, sum.3 + d);
+    }
+    assert_eq!(sum, (19, 1, 50, 0), "{spans:?}");
+}
+
+#[test]
+fn a_failed_sync_begins_a_new_epoch() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, LARGE, 1);
+    tick(&mut spool, 1);
+    let before = spool.generation();
+    disk.fail_nth(Call::Sync, 1, Failure::Eio);
+    spool.sync();
+    assert!(disk.fired(Call::Sync) > 0);
+    tick(&mut spool, 2);
+    assert_eq!(spool.generation(), before + 1);
+    let mut sum = 0;
+    for span in spool.epochs() {
+        let (read, _, gone, _) = tally(&all(&mut spool, span.id, 1), 1);
+        sum += read + gone;
+    }
+    assert_eq!(sum, 2, "{:?}", spool.epochs());
+}
+
+#[test]
+fn crash_loops_do_not_grow_the_hello() {
+    let disk = Arc::new(SimDisk::new(1));
+    let runs = EPOCHS_MAX as u64 + 50;
+    for run in 1..=runs {
+        let mut spool = open(&disk, LARGE, run);
+        spool.append_event(sample::event_of(run));
+    }
+    let mut spool = open(&disk, LARGE, runs + 1);
+    spool.append_event(sample::event_of(1));
+    let spans = spool.epochs();
+    assert!(spans.len() <= EPOCHS_MAX, "{}", spans.len());
+    let mut sum = 0;
+    for span in spans {
+        let (_, told, _, gone) = tally(&all(&mut spool, span.id, 1), 1);
+        sum += told + gone;
+    }
+    assert_eq!(sum, runs + 1);
+}
+
+#[test]
+fn a_damaged_frame_costs_at_most_its_chapter() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, LARGE, 1);
+    for n in 1..=600 {
+        tick(&mut spool, n);
+    }
+    spool.sync();
+    drop(spool);
+    let path = Path::new(DIR).join(format!("{:020}.seg", 1));
+    let mut bytes = disk.content(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    disk.put(&path, &bytes);
+    let mut spool = open(&disk, LARGE, 2);
+    let entries = all(&mut spool, 1, 1);
+    let (read, _, gone, _) = tally(&entries, 1);
+    assert_eq!(read + gone, 600);
+    assert!(gone > 0 && gone <= 181, "{gone}");
+    let damaged =
+        |e: &Entry| matches!(&e.item, Item::Gap(g) if g.reason == GapReason::SpoolDamaged);
+    assert!(entries.iter().any(damaged));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ticks(u64),
+    Event,
+    Sync,
+    Kill,
+    Cut,
+    AckSome(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1u64..400).prop_map(Step::Ticks),
+        3 => Just(Step::Event),
+        2 => Just(Step::Sync),
+        2 => Just(Step::Kill),
+        1 => Just(Step::Cut),
+        2 => (1u64..100).prop_map(Step::AckSome),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+/// What one epoch was given, and what of it must survive a power cut.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given {
+    id: u64,
+    items: u64,
+    synced: u64,
+    acked: u64,
+    /// Up to here no power cut can have torn anything.
+    solid: u64,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Kills and power cuts at any point: numbers stay whole, nothing synced is lost, nothing is invented.
+    #[test]
+    fn nothing_is_lost_uncounted(seed in any::<u64>(), steps in steps(), small in any::<bool>()) {
+        let disk = Arc::new(SimDisk::new(seed));
+        let limits = if small { SMALL } else { LARGE };
+        let mut run = 1;
+        let mut spool = open(&disk, limits, run);
+        let mut given = vec![Given { id: run, ..Given::default() }];
+        for step in steps {
+            let last = given.len() - 1;
+            match step {
+                Step::Ticks(n) => {
+                    for _ in 0..n {
+                        given[last].items += 1;
+                        tick(&mut spool, given[last].items);
+                    }
+                }
+                Step::Event => {
+                    given[last].items += 1;
+                    spool.append_event(sample::event_of(given[last].items));
+                }
+                Step::Sync => {
+                    spool.sync();
+                    given[last].synced = given[last].items;
+                }
+                Step::AckSome(percent) => {
+                    let Some(g) = given.iter_mut().find(|g| g.acked < g.items) else { continue };
+                    g.acked += ((g.items - g.acked) * percent / 100).max(1);
+                    spool.ack(g.id, g.acked);
+                }
+                Step::Kill | Step::Cut => {
+                    drop(spool);
+                    given[last].solid =
+                        if matches!(step, Step::Cut) { given[last].synced } else { given[last].items };
+                    if matches!(step, Step::Cut) {
+                        disk.power_cut();
+                    }
+                    run += 1;
+                    spool = open(&disk, limits, run);
+                    if matches!(step, Step::Cut) {
+                        // Opening makes durable what is left: that is the new truth.
+                        for g in &mut given {
+                            let left = spool.last_seq(g.id);
+                            prop_assert!(left <= g.items);
+                            prop_assert!(left >= g.synced || g.acked >= g.synced, "{g:?} left {left}");
+                            if left > 0 || g.acked == 0 {
+                                g.items = left;
+                            } else {
+                                g.items = g.acked;
+                            }
+                            g.acked = g.acked.min(g.items);
+                        }
+                    }
+                    for g in &mut given {
+                        g.synced = g.items;
+                    }
+                    given.push(Given { id: run, ..Given::default() });
+                }
+            }
+        }
+        let last = given.len() - 1;
+        given[last].solid = given[last].items;
+        for g in given.iter().filter(|g| g.acked < g.items) {
+            let from = g.acked + 1;
+            let entries = all(&mut spool, g.id, from);
+            let (ticks, events, gone, unheard) = tally(&entries, from);
+            prop_assert_eq!(ticks + events + gone + unheard, g.items - g.acked, "{:?}", g);
+            for entry in &entries {
+                match &entry.item {
+                    Item::Tick(tick) => prop_assert_eq!(tick, &sample::tick(entry.seq).0),
+                    item @ Item::Event(_) => prop_assert_eq!(item, &sample::event(entry.seq)),
+                    Item::Gap(gap) => prop_assert!(small || gap.from_seq > g.solid, "{:?} {:?}", gap, g),
+                }
+            }
+        }
+    }
+}

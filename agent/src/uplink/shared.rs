@@ -1,0 +1,138 @@
+//! What sampler and uplink share. Both run on one thread: no borrow lives across an await.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dawnwatch_proto::{Event, Schema, Tick};
+use tokio::sync::Notify;
+
+use crate::spool::{EpochSpan, Spool};
+
+/// Time between two ticks until the server says otherwise.
+pub const TICK: Duration = Duration::from_secs(10);
+
+/// Slowest sampling that a server may ask for.
+const TICK_SECONDS_MAX: u32 = 300;
+
+/// The spool, and the bells that ring when it changes.
+#[derive(Debug)]
+pub struct Shared {
+    spool: RefCell<Spool>,
+    latest: RefCell<Option<(Tick, Arc<Schema>)>>,
+    tick: Cell<Duration>,
+    tick_is_set: bool,
+    connected: Cell<bool>,
+    appended: Notify,
+    acked: Notify,
+    renewed: Notify,
+}
+
+impl Shared {
+    /// Shares a spool; `tick` is the interval that the host's own configuration sets, which no server overrides.
+    #[must_use]
+    pub fn new(spool: Spool, tick: Option<Duration>) -> Shared {
+        Shared {
+            spool: RefCell::new(spool),
+            latest: RefCell::new(None),
+            tick: Cell::new(tick.unwrap_or(TICK)),
+            tick_is_set: tick.is_some(),
+            connected: Cell::new(false),
+            appended: Notify::new(),
+            acked: Notify::new(),
+            renewed: Notify::new(),
+        }
+    }
+
+    /// Keeps a tick and wakes the uplink.
+    pub fn tick(&self, tick: Tick, schema: &Arc<Schema>) {
+        self.with_spool(|spool| spool.append_tick(&tick, schema));
+        *self.latest.borrow_mut() = Some((tick, Arc::clone(schema)));
+        self.appended.notify_one();
+    }
+
+    /// Keeps an event and wakes the uplink.
+    pub fn event(&self, event: Event) {
+        self.with_spool(|spool| spool.append_event(event));
+        self.appended.notify_one();
+    }
+
+    /// Makes durable what was kept.
+    pub fn sync(&self) {
+        self.with_spool(Spool::sync);
+    }
+
+    /// Time between two ticks.
+    #[must_use]
+    pub fn tick_interval(&self) -> Duration {
+        self.tick.get()
+    }
+
+    /// Items that the server has not acknowledged.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.spool.borrow().backlog()
+    }
+
+    /// Whether a stream is up.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.get()
+    }
+
+    /// Waits until the server has acknowledged everything that is spooled.
+    pub async fn all_acked(&self) {
+        while self.backlog() > 0 {
+            self.acked.notified().await;
+        }
+    }
+
+    /// The certificate was renewed: a stream that is up is made anew.
+    pub fn renew(&self) {
+        if self.is_connected() {
+            self.renewed.notify_one();
+        }
+    }
+
+    pub(crate) async fn renewed(&self) {
+        self.renewed.notified().await;
+    }
+
+    /// Waits until something is appended.
+    pub(crate) async fn appended(&self) {
+        self.appended.notified().await;
+    }
+
+    pub(crate) fn with_spool<T>(&self, act: impl FnOnce(&mut Spool) -> T) -> T {
+        let mut spool = self.spool.borrow_mut();
+        let done = act(&mut spool);
+        if let Some(trouble) = spool.take_trouble() {
+            tracing::warn!("{trouble}");
+        }
+        done
+    }
+
+    pub(crate) fn latest(&self) -> Option<(Tick, Arc<Schema>)> {
+        self.latest.borrow().clone()
+    }
+
+    pub(crate) fn epochs(&self) -> Vec<EpochSpan> {
+        self.spool.borrow().epochs()
+    }
+
+    pub(crate) fn ack(&self, epoch: u64, seq: u64) {
+        self.with_spool(|spool| spool.ack(epoch, seq));
+        self.acked.notify_one();
+    }
+
+    pub(crate) fn set_connected(&self, connected: bool) {
+        self.connected.set(connected);
+    }
+
+    /// Takes the server's wish, unless the host's configuration sets the interval itself.
+    pub(crate) fn settings(&self, tick_seconds: u32) {
+        if !self.tick_is_set && (1..=TICK_SECONDS_MAX).contains(&tick_seconds) {
+            self.tick.set(Duration::from_secs(u64::from(tick_seconds)));
+        }
+    }
+}

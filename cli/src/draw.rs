@@ -1,0 +1,61 @@
+//! Drawing with the words of the review: what page, mail and command have in common comes from `dawnwatch_proto`.
+
+use dawnwatch_proto::api::{Incident, LiveReview, Now};
+use dawnwatch_proto::review::Severity;
+use dawnwatch_proto::review::text::{self, Section, Text};
+use jiff::Timestamp;
+
+use crate::session::Session;
+
+pub(crate) use dawnwatch_proto::review::text::{duration, when};
+
+/// The review of a night, or one of its blocks whole.
+pub(crate) fn review(
+    live: &LiveReview,
+    full: Option<Section>,
+    color: bool,
+    session: &Session,
+) -> String {
+    let options = Text {
+        full,
+        ..options(color, session)
+    };
+    text::review(live, &options)
+}
+
+/// What is open now.
+pub(crate) fn now(now: &Now, color: bool, session: &Session) -> String {
+    text::now(now, &options(color, session))
+}
+
+/// All about an incident.
+pub(crate) fn incident(incident: &Incident, now: &Now, color: bool, session: &Session) -> String {
+    text::incident(incident, &now.zone, now.at, &options(color, session))
+}
+
+/// Why an incident is one.
+pub(crate) fn why(incident: &Incident, now: &Now, color: bool, session: &Session) -> String {
+    text::why(incident, &now.zone, now.at, &options(color, session))
+}
+
+fn options(color: bool, session: &Session) -> Text {
+    Text {
+        color,
+        zone: session.asked_zone(),
+        ..Text::screen()
+    }
+}
+
+/// Whole seconds from one time to another, zero where they are out of order.
+pub(crate) fn seconds_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
+}
+
+/// The word for a severity.
+pub(crate) fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+    }
+}

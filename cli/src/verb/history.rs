@@ -1,0 +1,293 @@
+//! `dawnwatch history`: one series of a host as picture and table.
+
+use dawnwatch_proto::api::{History, Host, NightHead};
+use dawnwatch_proto::untrusted::term;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::chart;
+use crate::draw;
+use crate::fail::Fail;
+use crate::find;
+use crate::moment::{Moment, moment};
+use crate::quantity::Unit;
+use crate::session::{Answer, Session};
+use crate::table::{Cell, Side, Table};
+
+/// Most rows of the table under the picture: it and the picture fit one screen.
+const TABLE_ROWS_MAX: usize = 12;
+
+/// Most points that may be asked for: a day in ticks of ten seconds, with room.
+const POINTS_MAX: i64 = 10_000;
+
+/// Which series, from when to when.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The host: its name, or the beginning of its name or id
+    host: String,
+    /// The series: name, name{labels}, or words that are in it; without it the series are listed
+    series: Vec<String>,
+    /// Start, such as -2h, 03:00 or a night's id
+    #[arg(
+        long,
+        default_value = "-2h",
+        allow_hyphen_values = true,
+        value_name = "TIME"
+    )]
+    from: String,
+    /// End
+    #[arg(long, allow_hyphen_values = true, value_name = "TIME")]
+    to: Option<String>,
+    /// Most points to ask for; where there are more samples, each point is a mean
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(2..=POINTS_MAX))]
+    points: u32,
+}
+
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Answer, Fail> {
+    let hosts = session.server.get("hosts", &[])?.read::<Vec<Host>>()?;
+    let host = find::host(&hosts, &args.host)?.id.to_string();
+    let document = session.server.get("series", &[("host", host.as_str())])?;
+    let all = document.read::<Vec<String>>()?;
+    if args.series.is_empty() {
+        return session.table(&document, || Ok(list(&all)));
+    }
+    let series = find::series(&all, &args.series.join(" "))?;
+    let (from, to, zone) = span(args, session)?;
+    let query = [
+        ("host", host.as_str()),
+        ("series", series),
+        ("from", &from.to_string()),
+        ("to", &to.to_string()),
+        ("points", &args.points.to_string()),
+    ];
+    let document = session.server.get("history", &query)?;
+    let history = || document.read::<History>();
+    session.drawing(
+        &document,
+        |_| Ok(draw(&history()?, args.points, (from, to), &zone)),
+        || history().map(|history| points(&history)),
+    )
+}
+
+/// The asked time. A night as the start takes its end along; a night as the end means its end.
+fn span(args: &Args, session: &Session) -> Result<(Timestamp, Timestamp, TimeZone), Fail> {
+    let now = session.now()?;
+    let zone = session.zone(&now.zone);
+    let mut night_end = None;
+    let from = match moment(&args.from, now.at, &zone)? {
+        Moment::At(at) => at,
+        Moment::Night(id) => {
+            let night = night(&id, session)?;
+            night_end = Some(night.end.min(now.at));
+            night.start
+        }
+    };
+    let to = match args
+        .to
+        .as_deref()
+        .map(|to| moment(to, now.at, &zone))
+        .transpose()?
+    {
+        None => night_end.unwrap_or(now.at),
+        Some(Moment::At(at)) => at,
+        Some(Moment::Night(id)) => night(&id, session)?.end,
+    };
+    if from >= to {
+        let text = format!(
+            "from {from} to {to} is no time: --from must be before --to, and not in the future"
+        );
+        return Err(Fail::usage(text));
+    }
+    Ok((from, to, zone))
+}
+
+fn night(id: &str, session: &Session) -> Result<NightHead, Fail> {
+    let nights = session
+        .server
+        .get("nights", &[])?
+        .read::<Vec<NightHead>>()?;
+    let near = find::near(id, nights.iter().map(|night| night.id.as_str()));
+    nights
+        .into_iter()
+        .find(|night| night.id == id)
+        .ok_or_else(|| {
+            Fail::data(format!(
+                "no sealed night {id} (list them with: dawnwatch nights)"
+            ))
+            .suggest(&near)
+        })
+}
+
+fn list(all: &[String]) -> Table {
+    let mut table = Table::new(
+        &[("series", Side::Left)],
+        "the host has sent no samples yet",
+    );
+    for series in all {
+        table.row(vec![Cell::text(series.as_str())]);
+    }
+    table
+}
+
+/// Every point, for programs.
+fn points(history: &History) -> Table {
+    let mut table = Table::new(
+        &[("time", Side::Left), ("value", Side::Right)],
+        "no samples in this time",
+    );
+    for (time, value) in &history.points {
+        table.row(vec![
+            Cell::text(time.to_string()),
+            value.map_or(Cell::none(), |value| Cell::text(value.to_string())),
+        ]);
+    }
+    table
+}
+
+fn draw(
+    history: &History,
+    asked: u32,
+    (from, to): (Timestamp, Timestamp),
+    zone: &TimeZone,
+) -> String {
+    let unit = Unit::of(&history.series, history.kind);
+    let counts = if history.samples == 1 {
+        "1 sample".to_owned()
+    } else {
+        format!("{} samples", history.samples)
+    };
+    let words = if unit.words().is_empty() {
+        String::new()
+    } else {
+        format!("  {}", unit.words())
+    };
+    let mut out = format!(
+        "{}  {}{words}  {counts}\n",
+        term(&history.name),
+        term(&history.series)
+    );
+    let present: Vec<(Timestamp, f64)> = history
+        .points
+        .iter()
+        .filter_map(|(time, value)| value.map(|value| (*time, value)))
+        .collect();
+    let (Some(first), Some(last)) = (present.first(), present.last()) else {
+        out.push_str(&format!(
+            "no samples from {} to {}\n",
+            draw::when(from, zone, to),
+            draw::when(to, zone, to)
+        ));
+        return out;
+    };
+    if history.samples > u64::from(asked) {
+        let each = history.samples.div_ceil(history.points.len().max(1) as u64);
+        out.push_str(&format!(
+            "each point is the mean of about {each} samples; all: --points N\n"
+        ));
+    }
+    // Before the first sample there is nothing to see; after the last, silence is worth seeing.
+    let start = first.0.max(from);
+    out.push_str(&chart::draw(
+        &history.points,
+        (start, to.max(last.0)),
+        zone,
+        unit,
+    ));
+    let least = present
+        .iter()
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+        .unwrap_or(first);
+    let most = present
+        .iter()
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .unwrap_or(first);
+    let clock = |at: Timestamp| {
+        at.to_zoned(zone.clone())
+            .strftime("%a %H:%M:%S")
+            .to_string()
+    };
+    for (name, (time, value)) in [("min", least), ("max", most), ("last", last)] {
+        out.push_str(&format!(
+            "{name:<4} {:>12}  {}\n",
+            unit.show(*value),
+            clock(*time)
+        ));
+    }
+    out.push('\n');
+    out.push_str(&steps(&present, unit, &clock).text(false));
+    out
+}
+
+/// The points put together into a few rows of equal numbers of points.
+fn steps(present: &[(Timestamp, f64)], unit: Unit, clock: &dyn Fn(Timestamp) -> String) -> Table {
+    let head = [
+        ("from", Side::Left),
+        ("min", Side::Right),
+        ("mean", Side::Right),
+        ("max", Side::Right),
+    ];
+    let mut table = Table::new(&head, "");
+    for part in present.chunks(present.len().div_ceil(TABLE_ROWS_MAX).max(1)) {
+        let values = || part.iter().map(|(_, value)| *value);
+        #[allow(clippy::cast_precision_loss, reason = "a few thousand points")]
+        let mean = values().sum::<f64>() / part.len() as f64;
+        table.row(vec![
+            Cell::text(clock(part[0].0)),
+            Cell::text(unit.show(values().fold(f64::INFINITY, f64::min))),
+            Cell::text(unit.show(mean)),
+            Cell::text(unit.show(values().fold(f64::NEG_INFINITY, f64::max))),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_picture_and_a_table() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let span = (sample::at("2026-10-05T03:30:00Z"), sample::now());
+        let got = draw(&sample::history(), 240, span, &zone);
+        sample::golden("history", &got);
+    }
+
+    #[test]
+    fn means_are_called_means() {
+        let mut history = sample::history();
+        history.samples = 1_000;
+        let got = draw(
+            &history,
+            240,
+            (sample::at("2026-10-05T05:00:00Z"), sample::now()),
+            &TimeZone::UTC,
+        );
+        assert!(
+            got.contains("\neach point is the mean of about 6 samples; all: --points N\n"),
+            "{got}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_said_so() {
+        let mut history = sample::history();
+        history.points.clear();
+        history.samples = 0;
+        let span = (sample::at("2026-10-05T03:30:00Z"), sample::now());
+        let want = "web01  node_load1  0 samples\nno samples from Mon 03:30 to Mon 05:30\n";
+        assert_eq!(draw(&history, 240, span, &TimeZone::UTC), want);
+    }
+
+    #[test]
+    fn every_point_for_programs() {
+        let csv = points(&sample::history()).csv();
+        assert_eq!(csv.lines().count(), 181);
+        assert!(
+            csv.contains("\n2026-10-05T05:10:00Z,\n"),
+            "a hole is an empty value"
+        );
+        assert!(csv.contains("\n2026-10-05T05:00:10Z,0.01\n"));
+    }
+}

@@ -1,0 +1,284 @@
+//! The documents of the JSON API, as the server writes and the command reads them.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /api/v1/now` | [`Now`] |
+//! | `GET /api/v1/hosts` | `Vec<`[`Host`]`>` |
+//! | `GET /api/v1/history?host=&series=&from=&to=&points=` | [`History`] |
+//! | `GET /api/v1/series?host=` | `Vec<String>` |
+//! | `GET /api/v1/incidents?state=` | `Vec<`[`Incident`]`>` |
+//! | `GET /api/v1/incidents/{id}` | [`Incident`] |
+//! | `POST /api/v1/incidents/{id}/ack` with [`Act`] | [`Incident`] |
+//! | `GET /api/v1/review?night=` (last sealed night or the one under way; `night=so-far`, an id, `-1`) | [`LiveReview`] |
+//! | `GET /api/v1/nights` | `Vec<`[`NightHead`]`>` |
+//! | `POST /api/v1/tokens` with [`NewToken`] | [`Token`] |
+//! | `GET /api/v1/tokens` | `Vec<`[`TokenState`]`>` |
+//! | `GET /api/v1/rules` | `Vec<`[`Rule`]`>` |
+//! | any failure | [`Problem`] with a fitting status |
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::HostId;
+use crate::review::{Importance, Review, Severity, Verdict};
+
+/// What is open at this moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Now {
+    /// The server's time.
+    pub at: Timestamp,
+    /// IANA zone to show times in.
+    pub zone: String,
+    /// False while zone and hours are guesses.
+    pub calendar_confirmed: bool,
+    /// Hosts that are joined.
+    pub hosts: u32,
+    /// Hosts heard from in the last 30 seconds.
+    pub hosts_live: u32,
+    /// Incidents that are open or acknowledged, worst first.
+    pub open: Vec<Incident>,
+    /// The last sealed night.
+    pub last_night: Option<NightHead>,
+    /// What the server itself has to say: no channel configured, a broken configuration not taken up.
+    pub notices: Vec<String>,
+}
+
+/// A sealed night in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NightHead {
+    /// `N-2026-10-05`.
+    pub id: String,
+    /// Start of the night.
+    pub start: Timestamp,
+    /// End of the night.
+    pub end: Timestamp,
+    /// When it was sealed.
+    pub sealed: Timestamp,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// Its sentence.
+    pub sentence: String,
+}
+
+/// A review, and what happened since it was sealed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveReview {
+    /// The server's time.
+    pub at: Timestamp,
+    /// The review as sealed, or so far.
+    pub review: Review,
+    /// Since sealing: incidents opened and closed, in words. Empty where nothing is new or nothing is sealed.
+    pub since: Vec<String>,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its id.
+    pub id: HostId,
+    /// The name it goes by.
+    pub name: String,
+    /// `live`, `silent`, `goodbye` or `never`.
+    pub state: String,
+    /// When it joined.
+    pub joined: Timestamp,
+    /// When it was last heard of.
+    pub last_seen: Option<Timestamp>,
+    /// How much it matters.
+    pub importance: Importance,
+    /// What people call what it does.
+    pub service: Option<String>,
+    /// Person responsible.
+    pub owner: Option<String>,
+    /// Where it stands.
+    pub site: Option<String>,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Distribution and kernel.
+    pub system: String,
+    /// Its clock minus the server's, seconds, as estimated.
+    pub clock_offset_seconds: f64,
+    /// Series of its latest tick.
+    pub series: u32,
+    /// Worst severity of its open incidents.
+    pub worst: Option<Severity>,
+    /// A few latest values for a table, such as `cpu 12 %`: (`cpu_ratio`, 0.12).
+    pub values: Vec<(String, f64)>,
+}
+
+/// Points of one series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The host.
+    pub host: HostId,
+    /// Its name.
+    pub name: String,
+    /// The series in Prometheus notation.
+    pub series: String,
+    /// `gauge` or `counter`; a counter's points are shown as its rate a second.
+    pub kind: crate::Kind,
+    /// Zone to show times in.
+    pub zone: String,
+    /// Time and value; none where a sample is missing. Counters: rate a second since the sample before.
+    pub points: Vec<(Timestamp, Option<f64>)>,
+    /// How many raw samples stand behind the points.
+    pub samples: u64,
+    /// Samples that were held more than once and counted once; anything but 0 is a fault of the server.
+    #[serde(default)]
+    pub repeated: u64,
+}
+
+/// Alerts that belong together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// `I-318`.
+    pub id: String,
+    /// The host it is about.
+    pub host: HostId,
+    /// The host's name.
+    pub name: String,
+    /// What people call what is hit.
+    pub service: Option<String>,
+    /// Person responsible.
+    pub owner: Option<String>,
+    /// `open`, `acknowledged` or `closed`.
+    pub state: String,
+    /// How bad it got.
+    pub severity: Severity,
+    /// What happened, worst alert first.
+    pub what: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub until: Option<Timestamp>,
+    /// Who took it, and when.
+    pub taken: Option<(String, Timestamp)>,
+    /// Cause, or `cause unknown`.
+    pub cause: String,
+    /// Its alerts.
+    pub alerts: Vec<Alert>,
+    /// Who was told, by which channel, and what came of it.
+    pub told: Vec<Told>,
+    /// Why it ranks where it does, and why it paged or not.
+    pub why: Vec<String>,
+}
+
+/// One anomaly with a life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Rule that found it, such as `disk_full`.
+    pub rule: String,
+    /// Series it is about, in Prometheus notation; empty where it is about the host.
+    pub series: String,
+    /// `pending`, `firing` or `resolved`.
+    pub state: String,
+    /// How bad.
+    pub severity: Severity,
+    /// First sample of the anomaly.
+    pub since: Timestamp,
+    /// When it began to fire.
+    pub fired: Option<Timestamp>,
+    /// When it ended.
+    pub until: Option<Timestamp>,
+    /// What was observed, with the bound it broke and for how long, in words.
+    pub why: String,
+    /// Value seen last.
+    pub observed: f64,
+    /// Worst value seen.
+    pub worst: f64,
+    /// Bound that was broken.
+    pub bound: f64,
+    /// Samples around the start: evidence.
+    pub evidence: Vec<(Timestamp, f64)>,
+    /// Whether it was found in data that came late.
+    pub late: bool,
+}
+
+/// One notification and its fate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// The channel's name.
+    pub channel: String,
+    /// What was told: `opened`, `worse`, `closed`, `reminder`.
+    pub reason: String,
+    /// When it was decided.
+    pub decided: Timestamp,
+    /// `pending`, `arrived` or `lost`.
+    pub fate: String,
+    /// When the fate was known.
+    pub at: Option<Timestamp>,
+    /// What the far end said, or the last error.
+    pub answer: String,
+}
+
+/// A person's act on an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// Who acts; the server fills in the login where none is given.
+    #[serde(default)]
+    pub by: String,
+    /// A remark that stays with it.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// A wish for a join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewToken {
+    /// How many hosts may join with it.
+    pub uses: u32,
+    /// How long it is good for, in seconds.
+    pub expires_seconds: u64,
+    /// Labels that hosts get that join with it.
+    #[serde(default)]
+    pub labels: Vec<(String, String)>,
+}
+
+/// A fresh join token: the only time that its secret is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its id.
+    pub id: String,
+    /// The whole join line, secret included.
+    pub join: String,
+    /// The command to paste, with this server's address.
+    pub command: String,
+    /// When it expires.
+    pub expires: Timestamp,
+    /// How many hosts may join with it.
+    pub uses: u32,
+}
+
+/// A join token in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenState {
+    /// Its id.
+    pub id: String,
+    /// When it expires.
+    pub expires: Timestamp,
+    /// How many hosts may still join with it.
+    pub uses_left: u32,
+}
+
+/// One row of the table "condition, severity, wakes whom".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// The condition in words.
+    pub condition: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Who hears of it, and when.
+    pub wakes: String,
+}
+
+/// A failure, as the person who asked reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// One sentence: what, where, what to do.
+    pub error: String,
+    /// Close names, where something was not found.
+    #[serde(default)]
+    pub suggestions: Vec<String>,
+}

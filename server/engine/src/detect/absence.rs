@@ -1,0 +1,418 @@
+//! A host that should talk and does not. While it is away nobody can say more than "off or hung, or monitoring lost"; what it
+//! was is told when it is back.
+//!
+//! All times here are boot time: a server whose wall clock jumps sees nobody fall silent.
+
+use dawnwatch_proto::HostId;
+use dawnwatch_proto::event::GoodbyeReason;
+use dawnwatch_proto::review::Severity;
+use jiff::Timestamp;
+
+use crate::clock::add_ms;
+use crate::config::{Measure, Rule};
+use crate::detect::Anomaly;
+use crate::detect::threshold::{Firing, Phase, Slot};
+use crate::engine::{Engine, GRACE_MS, Out};
+use crate::host::Host;
+use crate::input::At;
+use crate::words;
+
+/// A host that said it reboots and is not back by then does not come back by itself.
+const REBOOT_MS: u64 = 600_000;
+/// A host that joined gets this long to say its first word: somebody may still be setting it up.
+const FIRST_WORD_MS: u64 = 600_000;
+/// An agent's clock this far off is a finding; what it says is corrected from 2 s on.
+const SKEW_MS: i64 = 30_000;
+/// A skew that fell below this is over.
+const SKEW_CLEAR_MS: i64 = 15_000;
+/// Messages that must agree before a skew is believed.
+const SKEW_MESSAGES: usize = 3;
+/// With fewer hosts than this nobody can tell whose clock is off.
+const SKEW_HOSTS_MIN: usize = 3;
+/// With fewer hosts than this nobody can tell the server's own link from theirs.
+const OWN_LINK_HOSTS_MIN: usize = 4;
+
+/// Rules without a bound that anybody sets: they hold as they are.
+pub(crate) const BUILT_IN: [&str; 5] = [
+    AGENT_STOPPED,
+    REBOOT_OVERDUE,
+    CLOCK_SKEW,
+    OWN_LINK,
+    SERVER_CLOCK,
+];
+const AGENT_STOPPED: &str = "agent_stopped";
+const REBOOT_OVERDUE: &str = "reboot_overdue";
+const CLOCK_SKEW: &str = "clock_skew";
+const OWN_LINK: &str = "own_link";
+const SERVER_CLOCK: &str = "server_clock";
+
+/// The host that incidents of the server itself are about.
+pub(crate) const SERVER: HostId = HostId(0);
+
+const SILENT_WHAT: &str = "silent: off or hung, or monitoring lost";
+
+/// The rules of [`BUILT_IN`] as the table shows them: name, condition, severity.
+pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 5] {
+    [
+        (
+            AGENT_STOPPED,
+            "an agent was stopped or a host shut down on purpose",
+            Severity::Info,
+        ),
+        (
+            REBOOT_OVERDUE,
+            "a host said it reboots and is not back after 10 m",
+            Severity::Critical,
+        ),
+        (
+            CLOCK_SKEW,
+            "a host's clock is more than 30 s off the server's",
+            Severity::Warning,
+        ),
+        (
+            OWN_LINK,
+            "more than half of 4 or more hosts silent at once: the server's own link",
+            Severity::Critical,
+        ),
+        (
+            SERVER_CLOCK,
+            "the server's clock is more than 30 s off most hosts'",
+            Severity::Warning,
+        ),
+    ]
+}
+
+/// What a goodbye means, in words.
+pub(crate) fn gone(reason: GoodbyeReason) -> &'static str {
+    match reason {
+        GoodbyeReason::Stopped => "agent stopped on purpose",
+        GoodbyeReason::Reboot => "rebooted",
+        GoodbyeReason::Shutdown => "shut down on purpose",
+        GoodbyeReason::Leave => "left the fleet",
+    }
+}
+
+impl Engine {
+    /// Looks at every host: who fell silent, who is not back.
+    pub(crate) fn absence(&mut self, at: At, out: &mut Out) {
+        let silent = self
+            .state
+            .config
+            .rules
+            .iter()
+            .find(|r| r.enabled && r.measure == Measure::Silent)
+            .cloned();
+        if let Some(rule) = silent {
+            self.silence(at, &rule, out);
+        }
+        let mut overdue = Vec::new();
+        for (id, host) in &mut self.state.hosts {
+            let Some(goodbye) = &host.goodbye else {
+                continue;
+            };
+            host.down.add(goodbye.at, at.wall);
+            let away_ms = at.boot_ms.saturating_sub(goodbye.boot_ms);
+            if goodbye.reason == GoodbyeReason::Reboot && away_ms >= REBOOT_MS {
+                overdue.push((*id, goodbye.at));
+            }
+        }
+        for (id, since) in overdue {
+            let what = "said it reboots and is not back".to_owned();
+            let why = format!("{what} after {}", words::duration(as_ms(REBOOT_MS)));
+            let anomaly = host_anomaly(REBOOT_OVERDUE, Severity::Critical, since, at, what, why);
+            self.raise(id, at, anomaly, out);
+        }
+    }
+
+    fn silence(&mut self, at: At, rule: &Rule, out: &mut Out) {
+        let bound_ms = seconds_as_ms(rule.bound);
+        let since_ms = self.state.server.since_ms;
+        let mut silent = Vec::new();
+        let (mut watched, mut suspect) = (0_usize, 0_usize);
+        for (id, host) in &self.state.hosts {
+            let Some(for_ms) = silent_ms(host, at, since_ms) else {
+                continue;
+            };
+            watched += 1;
+            // Heartbeats come every 10 s: at two thirds of the bound a host that lives has been heard.
+            suspect += usize::from(for_ms >= bound_ms / 3 * 2);
+            let bound_ms = if host.heard.is_some() {
+                bound_ms
+            } else {
+                FIRST_WORD_MS
+            };
+            if for_ms >= bound_ms {
+                silent.push((*id, for_ms));
+            }
+        }
+        let own = watched >= OWN_LINK_HOSTS_MIN && suspect * 2 > watched;
+        if self.own_link(own && !silent.is_empty(), watched, suspect, at, out) {
+            return;
+        }
+        for (id, for_ms) in silent {
+            if self
+                .state
+                .hosts
+                .get(&id)
+                .is_none_or(|h| h.slot(&rule.name).is_some())
+            {
+                continue;
+            }
+            let since = add_ms(at.wall, -as_ms(for_ms));
+            let heard = self.state.hosts.get(&id).is_some_and(|h| h.heard.is_some());
+            let (what, why) = if heard {
+                let why = format!(
+                    "nothing heard for {}, and no goodbye; silent to the server; cause unknown until it answers",
+                    words::duration(as_ms(for_ms))
+                );
+                (SILENT_WHAT.to_owned(), why)
+            } else {
+                let why = format!(
+                    "its agent said nothing for {} after joining",
+                    words::duration(as_ms(for_ms))
+                );
+                ("joined, and its agent never reported".to_owned(), why)
+            };
+            let mut anomaly = host_anomaly(&rule.name, rule.severity, since, at, what, why);
+            anomaly.bound = rule.bound;
+            anomaly.observed = as_seconds(for_ms);
+            anomaly.worst = anomaly.observed;
+            self.raise(id, at, anomaly, out);
+        }
+    }
+
+    /// Half the fleet at once is the server's own link, one incident. Returns whether it is so.
+    fn own_link(
+        &mut self,
+        own: bool,
+        watched: usize,
+        silent: usize,
+        at: At,
+        out: &mut Out,
+    ) -> bool {
+        let what = format!("{silent} of {watched} hosts silent at once");
+        let why = format!("{what}: the server's own link, its switch or the power of the site");
+        let found = own.then(|| host_anomaly(OWN_LINK, Severity::Critical, at.wall, at, what, why));
+        self.about_server(OWN_LINK, found, at, "most hosts answer again", out);
+        own
+    }
+
+    /// Begins or ends an alert about the server itself.
+    fn about_server(
+        &mut self,
+        rule: &str,
+        found: Option<Anomaly>,
+        at: At,
+        over: &str,
+        out: &mut Out,
+    ) {
+        let firing = self.state.server_alerts.contains_key(rule);
+        match found {
+            Some(anomaly) if !firing => {
+                let alert = self.open(SERVER, at, anomaly, out);
+                self.state.server_alerts.insert(rule.to_owned(), alert);
+            }
+            None => {
+                if let Some(alert) = self.state.server_alerts.remove(rule) {
+                    self.resolve(alert, at.wall, over, out);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A goodbye came: what is known of it at once.
+    pub(crate) fn said_goodbye(
+        &mut self,
+        id: HostId,
+        at: At,
+        stamp: Timestamp,
+        reason: GoodbyeReason,
+        out: &mut Out,
+    ) {
+        match reason {
+            GoodbyeReason::Stopped | GoodbyeReason::Shutdown => {
+                let what = gone(reason).to_owned();
+                let why = format!("{what}: it said goodbye");
+                let anomaly = host_anomaly(AGENT_STOPPED, Severity::Info, stamp, at, what, why);
+                self.raise(id, at, anomaly, out);
+            }
+            GoodbyeReason::Reboot | GoodbyeReason::Leave => {}
+        }
+    }
+
+    /// The host is heard of again: whatever said that it was not ends.
+    pub(crate) fn back(&mut self, id: HostId, at: At, out: &mut Out) {
+        let Some(host) = self.state.hosts.get_mut(&id) else {
+            return;
+        };
+        if host.slots.is_empty() {
+            return;
+        }
+        let silent: Vec<&str> = self
+            .state
+            .config
+            .rules
+            .iter()
+            .filter(|r| r.measure == Measure::Silent)
+            .map(|r| r.name.as_str())
+            .collect();
+        let mut ended = Vec::new();
+        host.slots.retain(|slot| {
+            let was_silent = silent.contains(&slot.rule.as_str());
+            let ends = was_silent || slot.rule == AGENT_STOPPED || slot.rule == REBOOT_OVERDUE;
+            if ends {
+                ended.extend(slot.alerts().map(|alert| (alert, was_silent)));
+            }
+            !ends
+        });
+        for (alert, was_silent) in ended {
+            if let Some(alert) = self.state.incidents.alert(alert)
+                && was_silent
+                && let Some(host) = self.state.hosts.get_mut(&id)
+            {
+                host.returned = Some((alert.since, at.boot_ms));
+            }
+            self.resolve(alert, at.wall, "heard again", out);
+        }
+    }
+
+    /// A clock that is far off is a finding: logs and certificates suffer even where samples are corrected. Where most hosts
+    /// agree that the server is off, it is the server.
+    pub(crate) fn skew(&mut self, at: At, out: &mut Out) {
+        let known = self.state.hosts.values().filter(|h| !h.card.retired);
+        let mut offsets: Vec<i64> = known
+            .filter(|h| h.clock.messages() >= SKEW_MESSAGES)
+            .filter_map(|h| h.clock.estimate_ms())
+            .collect();
+        offsets.sort_unstable();
+        let median = offsets.get(offsets.len() / 2).copied().unwrap_or(0);
+        let agreed = offsets.len() >= SKEW_HOSTS_MIN
+            && offsets
+                .iter()
+                .filter(|o| o.abs_diff(median) < SKEW_MS.unsigned_abs())
+                .count()
+                * 2
+                > offsets.len();
+        let server_off = agreed && median.saturating_abs() > SKEW_MS;
+        let way = if median < 0 { "ahead of" } else { "behind" };
+        let span = words::duration(median.saturating_abs());
+        let what = format!("server clock {span} {way} most hosts'");
+        let why = format!(
+            "{what} (bound 30 s): set the server's clock; holding times do not depend on it"
+        );
+        let found = server_off
+            .then(|| host_anomaly(SERVER_CLOCK, Severity::Warning, at.wall, at, what, why));
+        self.about_server(SERVER_CLOCK, found, at, "clocks agree again", out);
+        let reference = if server_off { median } else { 0 };
+        let ids: Vec<HostId> = self.state.hosts.keys().copied().collect();
+        for id in ids {
+            self.skew_of(id, reference, at, out);
+        }
+    }
+
+    fn skew_of(&mut self, id: HostId, reference_ms: i64, at: At, out: &mut Out) {
+        let Some(host) = self.state.hosts.get(&id).filter(|h| !h.card.retired) else {
+            return;
+        };
+        let Some(estimate_ms) = host.clock.estimate_ms() else {
+            return;
+        };
+        let offset_ms = estimate_ms.saturating_sub(reference_ms);
+        let slot = host.slot(CLOCK_SKEW);
+        let size = offset_ms.saturating_abs();
+        if slot.is_none() && size > SKEW_MS && host.clock.messages() >= SKEW_MESSAGES {
+            let way = if offset_ms < 0 { "behind" } else { "ahead" };
+            let what = format!("clock {} {way}", words::duration(size));
+            let why = format!("{what} (bound 30 s); its samples are stored at corrected times");
+            let anomaly = host_anomaly(CLOCK_SKEW, Severity::Warning, at.wall, at, what, why);
+            self.raise(id, at, anomaly, out);
+        } else if let Some(slot) = slot
+            && size < SKEW_CLEAR_MS
+        {
+            let alert = host.slots.get(slot).and_then(|s| s.alerts().next());
+            if let Some(host) = self.state.hosts.get_mut(&id) {
+                host.slots.remove(slot);
+            }
+            if let Some(alert) = alert {
+                self.resolve(alert, at.wall, "clock set right", out);
+            }
+        }
+    }
+
+    /// Opens an alert about a host as a whole, unless it is open.
+    fn raise(&mut self, id: HostId, at: At, anomaly: Anomaly, out: &mut Out) {
+        let known = self
+            .state
+            .hosts
+            .get(&id)
+            .is_none_or(|h| h.slot(&anomaly.rule).is_some());
+        if known {
+            return;
+        }
+        let rule = anomaly.rule.clone();
+        let alert = self.open(id, at, anomaly, out);
+        if let Some(host) = self.state.hosts.get_mut(&id) {
+            host.slots.push(Slot {
+                rule,
+                subject: String::new(),
+                phase: Phase::Firing(Firing::new(alert, at.wall.as_millisecond())),
+                live: None,
+            });
+        }
+    }
+}
+
+/// How long nothing came from a host that should talk; none where it need not.
+fn silent_ms(host: &Host, at: At, server_since_ms: u64) -> Option<u64> {
+    if host.card.retired || host.goodbye.is_some() {
+        return None;
+    }
+    let heard = host.heard.map_or(host.known_ms, |(boot_ms, _)| boot_ms);
+    let heard = heard.max(server_since_ms.saturating_add(GRACE_MS / 2));
+    Some(at.boot_ms.saturating_sub(heard))
+}
+
+fn host_anomaly(
+    rule: &str,
+    severity: Severity,
+    since: Timestamp,
+    at: At,
+    what: String,
+    why: String,
+) -> Anomaly {
+    Anomaly {
+        rule: rule.to_owned(),
+        subject: String::new(),
+        series: String::new(),
+        severity,
+        since: since.min(at.wall),
+        fired: at.wall,
+        observed: 1.0,
+        worst: 1.0,
+        bound: 1.0,
+        what,
+        why,
+        evidence: Vec::new(),
+        late: false,
+    }
+}
+
+fn as_ms(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "seconds for people")]
+fn as_seconds(ms: u64) -> f64 {
+    (ms / 1_000) as f64
+}
+
+/// A bound in seconds as milliseconds; a day at most, so that no configuration switches it off by accident.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 1 s and a day before"
+)]
+fn seconds_as_ms(seconds: f64) -> u64 {
+    (seconds.clamp(1.0, 86_400.0) * 1_000.0) as u64
+}

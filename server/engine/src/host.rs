@@ -1,0 +1,319 @@
+//! What the engine knows of one host.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use dawnwatch_proto::event::{GoodbyeReason, Started};
+use dawnwatch_proto::{Schema, SchemaId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{HostClock, ms_between};
+use crate::config::Rule;
+use crate::coverage::Watched;
+use crate::detect::measure::{Plan, Rows};
+use crate::detect::threshold::{Edge, Firing, GONE_MS, Phase, Sample, Slot};
+use crate::input::HostCard;
+
+/// Schemas remembered of a host: a backlog of days may hold some, each a new disk or interface.
+const PLANS_MAX: usize = 64;
+/// Gaps remembered of a host for the review: a spool that overflows reports one a batch.
+const GAPS_MAX: usize = 256;
+/// Troubles remembered of a host, by subject: as many as there are collectors.
+const TROUBLES_MAX: usize = 32;
+/// Mount points remembered as once writable: more than this no plan holds.
+const WRITABLE_MAX: usize = 512;
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Host {
+    pub(crate) card: HostCard,
+    pub(crate) retired: Option<Timestamp>,
+    pub(crate) clock: HostClock,
+    /// Boot time of the server when anything came from the host, and its wall clock then.
+    pub(crate) heard: Option<(u64, Timestamp)>,
+    /// When it was first known, in boot time.
+    pub(crate) known_ms: u64,
+    /// The goodbye that holds at present.
+    pub(crate) goodbye: Option<Goodbye>,
+    /// Goodbye in the stream of items, until the next tick or start.
+    pub(crate) farewell: Option<Timestamp>,
+    pub(crate) facts: Option<Started>,
+    pub(crate) plans: BTreeMap<SchemaId, Plan>,
+    plan_order: VecDeque<SchemaId>,
+    pub(crate) before: Option<Before>,
+    /// Busy share of the CPUs at the latest tick.
+    pub(crate) cpu_ratio: Option<f64>,
+    pub(crate) writable: BTreeSet<String>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) watched: Watched,
+    pub(crate) down: Watched,
+    /// Counted holes: first, last, ticks.
+    pub(crate) gaps: VecDeque<(Timestamp, Timestamp, u64)>,
+    pub(crate) troubles: BTreeMap<String, (Timestamp, String)>,
+    /// Rows without a known schema, or of another width than it.
+    pub(crate) refused: u64,
+    /// Last moment of silence that ended, for telling its cause: since, until, incident.
+    pub(crate) returned: Option<(Timestamp, u64)>,
+}
+
+/// A goodbye that holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Goodbye {
+    pub(crate) reason: GoodbyeReason,
+    pub(crate) at: Timestamp,
+    pub(crate) boot_ms: u64,
+}
+
+/// The tick before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Before {
+    pub(crate) stamp: Timestamp,
+    pub(crate) schema: SchemaId,
+    pub(crate) row: Vec<i64>,
+}
+
+/// How a row is to be judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) at: Timestamp,
+    /// Sample time of a tick, boot time of a heartbeat.
+    pub(crate) clock_ms: i64,
+    pub(crate) live: bool,
+}
+
+/// Something that judging a row brought about.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Which rule, by its place in the list; none where its subject is gone.
+    pub(crate) rule: Option<usize>,
+    pub(crate) slot: usize,
+    pub(crate) edge: Edge,
+    pub(crate) value: f64,
+    /// What is left, in words, and the series; only where it begins to fire.
+    pub(crate) left: Option<String>,
+    pub(crate) series: String,
+}
+
+impl Host {
+    pub(crate) fn new(card: HostCard, boot_ms: u64) -> Host {
+        Host {
+            card,
+            retired: None,
+            clock: HostClock::default(),
+            heard: None,
+            known_ms: boot_ms,
+            goodbye: None,
+            farewell: None,
+            facts: None,
+            plans: BTreeMap::new(),
+            plan_order: VecDeque::new(),
+            before: None,
+            cpu_ratio: None,
+            writable: BTreeSet::new(),
+            slots: Vec::new(),
+            watched: Watched::default(),
+            down: Watched::default(),
+            gaps: VecDeque::new(),
+            troubles: BTreeMap::new(),
+            refused: 0,
+            returned: None,
+        }
+    }
+
+    /// Takes in a schema; the least recently declared makes room.
+    pub(crate) fn schema(&mut self, schema: &Schema) {
+        let id = schema.id();
+        self.plan_order.retain(|known| *known != id);
+        self.plan_order.push_back(id);
+        self.plans.insert(id, Plan::new(schema));
+        if self.plan_order.len() > PLANS_MAX
+            && let Some(oldest) = self.plan_order.pop_front()
+        {
+            self.plans.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn trouble(&mut self, at: Timestamp, subject: String, text: String) {
+        if self.troubles.len() < TROUBLES_MAX || self.troubles.contains_key(&subject) {
+            self.troubles.insert(subject, (at, text));
+        }
+    }
+
+    pub(crate) fn gap(&mut self, from: Timestamp, to: Timestamp, ticks: u64) {
+        if self.gaps.len() >= GAPS_MAX {
+            self.gaps.pop_front();
+        }
+        self.gaps.push_back((from, to, ticks));
+    }
+
+    /// The latest row, and the one before where it is of the same schema.
+    pub(crate) fn latest(&self) -> Option<(&Plan, &Before)> {
+        let before = self.before.as_ref()?;
+        Some((self.plans.get(&before.schema)?, before))
+    }
+
+    /// Judges a tick and keeps it as the one before the next. Counts a row that fits no schema.
+    pub(crate) fn tick(
+        &mut self,
+        rules: &[Rule],
+        how: How,
+        schema: SchemaId,
+        row: Vec<i64>,
+        found: &mut Vec<Found>,
+    ) {
+        if self.judge(rules, how, schema, &row, found) && !how.live {
+            let stamp = how.at;
+            self.before = Some(Before { stamp, schema, row });
+        }
+    }
+
+    /// Judges the values of a heartbeat.
+    pub(crate) fn judge(
+        &mut self,
+        rules: &[Rule],
+        how: How,
+        schema: SchemaId,
+        row: &[i64],
+        found: &mut Vec<Found>,
+    ) -> bool {
+        let Some(plan) = self.plans.get(&schema).filter(|p| p.width == row.len()) else {
+            self.refused = self.refused.saturating_add(1);
+            return false;
+        };
+        let before = self
+            .before
+            .as_ref()
+            .filter(|b| b.schema == schema && !how.live);
+        let rows = Rows {
+            row,
+            before: before.map(|b| (b.row.as_slice(), ms_between(b.stamp, how.at))),
+        };
+        for mount in plan.writable(row) {
+            if self.writable.len() < WRITABLE_MAX && !self.writable.contains(mount) {
+                self.writable.insert(mount.to_owned());
+            }
+        }
+        if !how.live {
+            self.cpu_ratio = plan.cpu_busy(rows);
+        }
+        let slots = &mut self.slots;
+        for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.enabled) {
+            plan.each(rule.measure, rows, &self.writable, |subject, value| {
+                let Some(slot) = slot_for(slots, rule, subject, value) else {
+                    return;
+                };
+                let sample = Sample {
+                    at: how.at,
+                    clock_ms: how.clock_ms,
+                    value,
+                };
+                let edge = slots[slot].phase_of(how).take(rule, sample);
+                let fires = matches!(edge, Edge::Fire(_));
+                if edge != Edge::None {
+                    found.push(Found {
+                        rule: Some(index),
+                        slot,
+                        edge,
+                        value,
+                        left: fires
+                            .then(|| plan.left(rule.measure, subject, row))
+                            .flatten(),
+                        series: if fires {
+                            plan.series(rule.measure, subject)
+                        } else {
+                            String::new()
+                        },
+                    });
+                }
+            });
+        }
+        if !how.live {
+            self.gone(rules, how, found);
+        }
+        true
+    }
+
+    /// What has fired and has no value any more is over: the file system was unmounted, swap switched off.
+    fn gone(&mut self, rules: &[Rule], how: How, found: &mut Vec<Found>) {
+        for (slot, state) in self.slots.iter_mut().enumerate() {
+            let Phase::Firing(firing) = &state.phase else {
+                continue;
+            };
+            let unseen_ms = how.clock_ms.saturating_sub(firing.seen_ms);
+            let judged = rules.iter().any(|r| r.name == state.rule && r.enabled);
+            if judged && unseen_ms > GONE_MS {
+                let edge = Edge::Clear(firing.alert, how.at);
+                state.phase = Phase::Clear;
+                found.push(Found {
+                    rule: None,
+                    slot,
+                    edge,
+                    value: 0.0,
+                    left: None,
+                    series: String::new(),
+                });
+            }
+        }
+    }
+
+    /// The present has caught up: what heartbeats found goes on by ticks.
+    pub(crate) fn caught_up(&mut self, clock_ms: i64) {
+        for slot in &mut self.slots {
+            let Some(live) = slot.live.take() else {
+                continue;
+            };
+            if let (Phase::Firing(firing), None) = (&live, slot.phase.alert()) {
+                slot.phase = Phase::Firing(Firing::new(firing.alert, clock_ms));
+            }
+        }
+        self.slots.retain(|slot| !slot.is_clear());
+    }
+
+    pub(crate) fn slot(&self, rule: &str) -> Option<usize> {
+        self.slots
+            .iter()
+            .position(|s| s.rule == rule && s.subject.is_empty())
+    }
+
+    /// Ticks that were dropped and counted within a window.
+    pub(crate) fn dropped_within(&self, from: Timestamp, to: Timestamp) -> u64 {
+        self.gaps
+            .iter()
+            .filter(|(first, last, _)| *first < to && *last >= from)
+            .map(|(_, _, ticks)| *ticks)
+            .fold(0, u64::saturating_add)
+    }
+}
+
+impl Slot {
+    fn phase_of(&mut self, how: How) -> &mut Phase {
+        if !how.live {
+            return &mut self.phase;
+        }
+        let start = match &self.phase {
+            Phase::Firing(firing) => Phase::Firing(Firing::new(firing.alert, how.clock_ms)),
+            Phase::Clear | Phase::Pending(_) => Phase::Clear,
+        };
+        self.live.get_or_insert(start)
+    }
+}
+
+/// The slot of a rule's subject; one is made where the value is beyond the bound. None: all is well, as nearly always.
+fn slot_for(slots: &mut Vec<Slot>, rule: &Rule, subject: &str, value: f64) -> Option<usize> {
+    let known = slots
+        .iter()
+        .position(|s| s.subject == subject && s.rule == rule.name);
+    if known.is_some() {
+        return known;
+    }
+    if value < rule.bound {
+        return None;
+    }
+    slots.push(Slot {
+        rule: rule.name.clone(),
+        subject: subject.to_owned(),
+        phase: Phase::Clear,
+        live: None,
+    });
+    Some(slots.len() - 1)
+}

@@ -1,0 +1,163 @@
+//! What the engine is told. Each input is stamped, journalled and synced before the engine sees it.
+
+use dawnwatch_proto::{HostId, Item, Schema, SchemaId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+
+/// When, and where in the journal, an input was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// The server's wall clock: for calendars and for what people read.
+    pub wall: Timestamp,
+    /// The server's `CLOCK_BOOTTIME` in milliseconds, plus what earlier boots added: for holding times and absence.
+    /// Never falls from one input to the next.
+    pub boot_ms: u64,
+    /// The input's position in the journal: counts up by one.
+    pub position: u64,
+}
+
+/// The one enum in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// The configuration in force from here on.
+    Config(Box<Config>),
+    /// The server started.
+    Started(Started),
+    /// The server's wall clock jumped against `CLOCK_BOOTTIME`, by this many milliseconds.
+    ClockStep {
+        /// New minus old.
+        by_ms: i64,
+    },
+    /// A host joined or its card changed.
+    Host(HostCard),
+    /// A schema that later rows of this host follow.
+    Schema {
+        /// The host.
+        host: HostId,
+        /// The series, in column order.
+        schema: Schema,
+    },
+    /// Items of one host, in order; the journal has dropped what it held already.
+    Batch(Batch),
+    /// What is true now on a host whose backlog is still on its way.
+    Heartbeat(Heartbeat),
+    /// Time passed: every second or so.
+    Tick,
+    /// A person's act.
+    Order(Order),
+    /// What came of a notification.
+    Delivered(Delivered),
+    /// The server's own finding about itself: a configuration not taken up, a damaged frame.
+    Server(Notice),
+}
+
+/// The server's start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Version of the server.
+    pub version: String,
+    /// Whether the last run stopped cleanly.
+    pub clean: bool,
+    /// When the last run was last known to be up; none at the first start.
+    pub last_up: Option<Timestamp>,
+}
+
+/// What identity knows of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCard {
+    /// Its id.
+    pub id: HostId,
+    /// The name it goes by.
+    pub name: String,
+    /// When it joined.
+    pub joined: Timestamp,
+    /// Labels of the token it joined with, such as `site`.
+    pub labels: Vec<(String, String)>,
+    /// It left for good: kept in history, out of coverage, never silent again.
+    pub retired: bool,
+}
+
+/// Items of one host with consecutive sequence numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The host, from its certificate.
+    pub host: HostId,
+    /// The spool epoch.
+    pub epoch: u64,
+    /// Sequence number of the first item.
+    pub first_seq: u64,
+    /// Ticks, events, gaps.
+    pub items: Vec<Item>,
+    /// The agent's clock minus the server's when the message came in, milliseconds; none for a backlog.
+    pub offset_ms: Option<i64>,
+}
+
+/// What is true now on a host; never stored, never counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The host, from its certificate.
+    pub host: HostId,
+    /// The agent's clock minus the server's, milliseconds.
+    pub offset_ms: i64,
+    /// Items that the agent still holds.
+    pub backlog: u64,
+    /// Current values, if the agent sent them.
+    pub row: Option<(SchemaId, Vec<i64>)>,
+}
+
+/// A person's act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Who.
+    pub by: String,
+    /// What.
+    pub act: Act,
+}
+
+/// What a person can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Takes an incident.
+    Acknowledge {
+        /// Its id, `I-318`.
+        incident: String,
+        /// A remark.
+        note: String,
+    },
+}
+
+/// What came of a notification. Only outcomes that end it, or a first failure, are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// The notification's stable key.
+    pub key: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What the far end said.
+    pub answer: String,
+}
+
+/// What came of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The far end accepted it.
+    Arrived,
+    /// The far end refused it for good.
+    Refused,
+    /// It has been tried for five minutes without success and is still being tried.
+    Struggling,
+}
+
+/// Something the server says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Stable subject, such as `config` or `journal`: a later notice of the same subject replaces it.
+    pub subject: String,
+    /// What and what to do; empty where it is over.
+    pub text: String,
+    /// Whether it needs somebody tonight.
+    pub critical: bool,
+}

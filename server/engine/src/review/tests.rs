@@ -1,0 +1,464 @@
+use dawnwatch_proto::api::Alert;
+
+use super::*;
+use crate::config::Calendar;
+use crate::night::Nights;
+
+fn t(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn incident(
+    id: &str,
+    name: &str,
+    severity: Severity,
+    since: &str,
+    until: Option<&str>,
+) -> Incident {
+    Incident {
+        id: id.to_owned(),
+        host: HostId(u128::from(name.as_bytes()[name.len() - 1])),
+        name: name.to_owned(),
+        service: None,
+        owner: None,
+        state: if until.is_some() { "closed" } else { "open" }.to_owned(),
+        severity,
+        what: "/data full; 2.1 GiB free".to_owned(),
+        since: t(since),
+        until: until.map(t),
+        taken: None,
+        cause: "cause unknown".to_owned(),
+        alerts: vec![Alert {
+            rule: "disk_full".to_owned(),
+            series: String::new(),
+            state: "firing".to_owned(),
+            severity,
+            since: t(since),
+            fired: Some(t(since)),
+            until: None,
+            why: "/data 96.2 % full for 1 m (bound 95 %)".to_owned(),
+            observed: 0.962,
+            worst: 0.962,
+            bound: 0.95,
+            evidence: Vec::new(),
+            late: false,
+        }],
+        told: Vec::new(),
+        why: Vec::new(),
+    }
+}
+
+struct Scene {
+    incidents: Vec<Incident>,
+    /// Unwatched seconds of each of the hosts.
+    holes: Vec<i64>,
+    importance: Importance,
+    server_hole: i64,
+    sealed: bool,
+    changes: Vec<Change>,
+}
+
+fn scene() -> Scene {
+    Scene {
+        incidents: Vec::new(),
+        holes: vec![0; 4],
+        importance: Importance::Normal,
+        server_hole: 0,
+        sealed: true,
+        changes: Vec::new(),
+    }
+}
+
+/// The weekend of N-2026-10-05, Friday 18:00 to Monday 08:00 in Berlin, sealed at 07:00.
+fn make(scene: &Scene) -> Review {
+    let config = Config {
+        calendar: Calendar {
+            zone: "Europe/Berlin".to_owned(),
+            confirmed: true,
+            ..Calendar::default()
+        },
+        ..Config::default()
+    };
+    let night = Nights::new(&config.calendar)
+        .unwrap()
+        .by_id("N-2026-10-05")
+        .unwrap();
+    let hole = |seconds: i64| {
+        let mut watched = Watched::default();
+        let begin = night.start + jiff::SignedDuration::from_hours(5);
+        watched.add(night.start, begin);
+        watched.add(begin + jiff::SignedDuration::from_secs(seconds), night.end);
+        watched
+    };
+    let watched: Vec<Watched> = scene.holes.iter().map(|seconds| hole(*seconds)).collect();
+    let (down, server_up) = (Watched::default(), hole(scene.server_hole));
+    let names: Vec<String> = (1..=watched.len()).map(|n| format!("db0{n}")).collect();
+    let hosts: Vec<HostInput<'_>> = names
+        .iter()
+        .zip(&watched)
+        .map(|(name, watched)| HostInput {
+            id: HostId(u128::from(name.as_bytes()[3])),
+            name,
+            importance: scene.importance,
+            joined: t("2026-01-01T00:00:00Z"),
+            retired: None,
+            watched,
+            down: &down,
+            reason: "silent".to_owned(),
+        })
+        .collect();
+    let now = if scene.sealed {
+        night.seal_at
+    } else {
+        t("2026-10-04T06:00:00Z")
+    };
+    build(&ReviewInput {
+        night: &night,
+        now,
+        sealed: scene.sealed.then_some(now),
+        config: &config,
+        incidents: &scene.incidents,
+        hosts: &hosts,
+        server_up: &server_up,
+        changes: &scene.changes,
+        tonight: &[],
+        messages: &Messages::default(),
+        learning: None,
+        ticks_dropped: 0,
+        signed_off: 0,
+    })
+}
+
+fn check(scene: &Scene, verdict: Verdict, sentence: &str) {
+    let review = make(scene);
+    assert_eq!(
+        (review.verdict, review.sentence.as_str()),
+        (verdict, sentence)
+    );
+}
+
+const SUN: &str = "2026-10-04T01:12:00Z";
+const HEALED: Option<&str> = Some("2026-10-04T02:00:00Z");
+
+#[test]
+fn quiet() {
+    let mut night = scene();
+    check(
+        &night,
+        Verdict::Quiet,
+        "Nothing needs you: 4 of 4 hosts were watched all night.",
+    );
+    night.holes = vec![0];
+    check(
+        &night,
+        Verdict::Quiet,
+        "Nothing needs you: the one host was watched all night.",
+    );
+    night.holes = vec![0, 600, 0, 0];
+    let want = "Nothing needs you; 1 of 4 hosts was not watched for a short while.";
+    check(&night, Verdict::Quiet, want);
+    night.holes = vec![0, 0];
+    night.incidents = vec![
+        incident("I-1", "db01", Severity::Critical, SUN, HEALED),
+        incident("I-2", "db02", Severity::Warning, SUN, HEALED),
+        incident("I-3", "db02", Severity::Info, SUN, None),
+    ];
+    check(
+        &night,
+        Verdict::Quiet,
+        "Nothing needs you: 2 of 2 hosts were watched all night. One critical fault healed by itself: db01.",
+    );
+    let review = make(&night);
+    assert_eq!(
+        (review.healed.len(), review.folded, review.findings),
+        (2, 1, 0)
+    );
+    assert!(!review.tzdb.is_empty() && review.hours == "Mon-Fri 08:00-18:00");
+}
+
+#[test]
+fn attention() {
+    let mut night = scene();
+    night.incidents = vec![incident("I-1", "db01", Severity::Warning, SUN, None)];
+    check(
+        &night,
+        Verdict::Attention,
+        "One thing needs you today: db01, /data full since Sunday 03:12.",
+    );
+    night
+        .incidents
+        .push(incident("I-2", "db02", Severity::Warning, SUN, None));
+    check(
+        &night,
+        Verdict::Attention,
+        "Two things need you today: db01, /data full since Sunday 03:12; db02, /data full since Sunday 03:12.",
+    );
+}
+
+#[test]
+fn critical() {
+    let mut night = scene();
+    let mut db02 = incident("I-1", "db02", Severity::Critical, SUN, None);
+    db02.service = Some("billing".to_owned());
+    db02.what = "x".repeat(90);
+    night.incidents = vec![db02];
+    let what = "x".repeat(59);
+    let one = format!(
+        "One thing cannot wait: billing (db02), {what}… since Sunday 03:12. All else worked."
+    );
+    check(&night, Verdict::Critical, &one);
+    for n in 2..=20 {
+        night.incidents.push(incident(
+            &format!("I-{n}"),
+            "db01",
+            Severity::Critical,
+            SUN,
+            None,
+        ));
+    }
+    night
+        .incidents
+        .push(incident("I-21", "db03", Severity::Warning, SUN, None));
+    let many = format!(
+        "20 things cannot wait: first billing (db02), {what}… since Sunday 03:12. One more needs you today."
+    );
+    check(&night, Verdict::Critical, &many);
+    assert_eq!(make(&night).findings, 21);
+}
+
+#[test]
+fn blind() {
+    let mut night = scene();
+    night.holes = vec![36_000, 36_000, 0, 0];
+    check(
+        &night,
+        Verdict::Blind,
+        "Nothing needs anybody, but 2 of 4 hosts were not watched: we cannot call the night quiet.",
+    );
+    night.incidents = vec![incident("I-1", "db03", Severity::Warning, SUN, None)];
+    check(
+        &night,
+        Verdict::Blind,
+        "One thing needs you today: db03, /data full since Sunday 03:12. 2 of 4 hosts were not watched: \
+         there may be more.",
+    );
+    night.incidents[0].severity = Severity::Critical;
+    let review = make(&night);
+    assert_eq!(
+        (review.verdict, review.blind),
+        (Verdict::Critical, true),
+        "both are said"
+    );
+    let mut server = scene();
+    server.server_hole = 5 * 3600;
+    check(
+        &server,
+        Verdict::Blind,
+        "Nothing needs anybody, but nothing was watched for 5 h while the monitor itself was down: we cannot \
+         call the night quiet.",
+    );
+    let mut important = scene();
+    (important.importance, important.holes) = (Importance::High, vec![0, 0, 0, 901]);
+    assert_eq!(make(&important).verdict, Verdict::Blind);
+    let mut nobody = scene();
+    nobody.holes.clear();
+    check(
+        &nobody,
+        Verdict::Blind,
+        "No host was there to be watched: nothing can be said about this night.",
+    );
+}
+
+#[test]
+fn rows_are_in_the_window_and_ranked() {
+    let mut night = scene();
+    let mut long = incident(
+        "I-5",
+        "db01",
+        Severity::Critical,
+        "2026-09-01T00:00:00Z",
+        None,
+    );
+    long.alerts[0].state = "pending".to_owned();
+    night.incidents = vec![
+        incident(
+            "I-1",
+            "db01",
+            Severity::Critical,
+            "2026-10-02T14:00:00Z",
+            Some("2026-10-02T15:59:59Z"),
+        ),
+        incident(
+            "I-2",
+            "db01",
+            Severity::Critical,
+            "2026-10-02T14:00:00Z",
+            Some("2026-10-02T16:00:00Z"),
+        ),
+        incident(
+            "I-3",
+            "db01",
+            Severity::Critical,
+            "2026-10-05T05:00:00Z",
+            None,
+        ),
+        incident(
+            "I-4",
+            "db01",
+            Severity::Critical,
+            SUN,
+            Some("2026-10-05T05:30:00Z"),
+        ),
+        long,
+        incident("I-6", "db01", Severity::Warning, SUN, HEALED),
+    ];
+    let review = make(&night);
+    let ids = |rows: &[Row]| rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        ids(&review.critical),
+        ["I-5", "I-4"],
+        "one that ends after sealing is still open"
+    );
+    assert_eq!(ids(&review.healed), ["I-2", "I-6"]);
+    assert_eq!(review.critical[1].state, "open");
+    assert_eq!(
+        review.critical[1].evidence,
+        ["/data 96.2 % full for 1 m (bound 95 %)"]
+    );
+    assert!(
+        review.critical[0].evidence.is_empty(),
+        "a pending alert is no evidence"
+    );
+    assert_eq!(
+        review.critical[1].rank,
+        "critical, normal importance, still open, 27 h 48 m"
+    );
+}
+
+#[test]
+fn changes_are_those_of_the_night_in_order() {
+    let mut night = scene();
+    night.changes = [
+        "2026-10-04T00:00:00Z",
+        "2026-10-02T15:00:00Z",
+        "2026-10-03T00:00:00Z",
+    ]
+    .map(|at| Change {
+        at: t(at),
+        text: at.to_owned(),
+    })
+    .into();
+    let review = make(&night);
+    let changes: Vec<&str> = review
+        .changed
+        .iter()
+        .map(|change| change.text.as_str())
+        .collect();
+    assert_eq!(changes, ["2026-10-03T00:00:00Z", "2026-10-04T00:00:00Z"]);
+}
+
+#[test]
+fn each_part_of_the_rank_outweighs_what_follows() {
+    let score = |severity, importance, open, seconds| rank(severity, importance, open, seconds).0;
+    let scores = [
+        score(Severity::Info, Importance::High, true, u64::MAX),
+        score(Severity::Warning, Importance::Low, false, 0),
+        score(Severity::Warning, Importance::Low, false, u64::MAX),
+        score(Severity::Warning, Importance::Low, true, 0),
+        score(Severity::Warning, Importance::Low, true, u64::MAX),
+        score(Severity::Warning, Importance::Normal, false, 0),
+        score(Severity::Critical, Importance::Low, false, 0),
+    ];
+    assert!(scores.is_sorted_by(|a, b| a < b), "{scores:?}");
+}
+
+#[test]
+fn a_storm_is_bounded_and_counted() {
+    let mut night = scene();
+    night.incidents = (0..5000)
+        .map(|n| incident(&format!("I-{n}"), "db01", Severity::Critical, SUN, None))
+        .collect();
+    let review = make(&night);
+    assert_eq!((review.critical.len(), review.findings), (ROWS_MAX, 5000));
+    assert_eq!(review.critical[ROWS_MAX - 1].subject, "4501 more");
+    night.incidents.truncate(1);
+    let alert = night.incidents[0].alerts[0].clone();
+    night.incidents[0].alerts = (0..40)
+        .map(|n| Alert {
+            why: format!("why {n}"),
+            ..alert.clone()
+        })
+        .collect();
+    let evidence = &make(&night).critical[0].evidence;
+    assert_eq!(evidence.len(), EVIDENCE_MAX);
+    assert_eq!(evidence[EVIDENCE_MAX - 1], "33 more: dawnwatch show I-0");
+}
+
+#[test]
+fn so_far_covers_up_to_the_present() {
+    let mut night = scene();
+    night.sealed = false;
+    let review = make(&night);
+    assert_eq!(
+        (review.until, review.sealed),
+        (t("2026-10-04T06:00:00Z"), None)
+    );
+    assert_eq!(review.coverage.window_seconds, 38 * 3600);
+    assert!(live(&review, review.until, &[]).since.is_empty());
+}
+
+#[test]
+fn what_happened_since_sealing_stands_above() {
+    let mut night = scene();
+    night.incidents = vec![incident("I-1", "db02", Severity::Critical, SUN, None)];
+    let review = make(&night);
+    let at = t("2026-10-05T07:00:00Z");
+    assert!(live(&review, at, &night.incidents).since.is_empty());
+    night.incidents[0].state = "closed".to_owned();
+    night.incidents[0].until = Some(t("2026-10-05T05:45:00Z"));
+    night.incidents.extend([
+        incident(
+            "I-2",
+            "db03",
+            Severity::Critical,
+            "2026-10-05T05:20:00Z",
+            None,
+        ),
+        incident("I-3", "db03", Severity::Info, "2026-10-05T05:20:00Z", None),
+        incident(
+            "I-4",
+            "db03",
+            Severity::Critical,
+            "2026-10-05T07:20:00Z",
+            None,
+        ),
+        incident("I-5", "db01", Severity::Warning, SUN, HEALED),
+    ]);
+    let later = live(&review, at, &night.incidents);
+    assert_eq!(
+        later.since,
+        [
+            "late warning: I-5 db01, /data full; 2.1 GiB free, Sun 03:12",
+            "new critical: I-2 db03, /data full; 2.1 GiB free, Mon 07:20",
+            "over: I-1 db02, Mon 07:45",
+        ]
+    );
+    let busy: Vec<Incident> = (0..150)
+        .map(|n| {
+            incident(
+                &format!("I-{n}"),
+                "db03",
+                Severity::Warning,
+                "2026-10-05T06:00:00Z",
+                None,
+            )
+        })
+        .collect();
+    let since = live(&review, at, &busy).since;
+    assert_eq!(since[SINCE_MAX..], ["50 more: dawnwatch incidents"]);
+    assert_eq!(later.review.critical[0].state, "closed");
+    assert_eq!(
+        later.review.sentence, review.sentence,
+        "what was sealed stays"
+    );
+}

@@ -1,0 +1,295 @@
+//! What readers see: the documents of the API, made from the state at a moment.
+
+use dawnwatch_proto::api::{self, LiveReview, Now};
+use dawnwatch_proto::review::{Review, Severity};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{add_ms, ms_between};
+use crate::config::HostFacts;
+use crate::detect::absence;
+use crate::detect::measure::{self, Rows};
+use crate::engine::{Changed, Engine};
+use crate::host::Host;
+use crate::incident::{Incident, State};
+use crate::night::{Nights, Span};
+use crate::policy;
+use crate::review;
+use crate::words;
+
+/// A host heard of within this time is live.
+const LIVE_MS: u64 = 30_000;
+
+/// Everything that is read, as it stood at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// What is open.
+    pub now: Now,
+    /// All hosts that are not retired, by name.
+    pub hosts: Vec<api::Host>,
+    /// All incidents that are remembered, latest first.
+    pub incidents: Vec<api::Incident>,
+    /// The table of rules.
+    pub rules: Vec<api::Rule>,
+    /// The night under way, or by day the one that ended last, as it stands.
+    pub so_far: Review,
+    /// The last sealed night, with what happened since.
+    pub sealed: Option<LiveReview>,
+}
+
+impl Engine {
+    /// Everything that is read, at a moment of the server's wall clock.
+    #[must_use]
+    pub fn view(&self, at: Timestamp) -> View {
+        let incidents: Vec<api::Incident> = {
+            let all = self.state.incidents.all.values().rev();
+            all.map(|incident| self.shown(incident)).collect()
+        };
+        let sealed = self.state.sealing.last.as_ref();
+        View {
+            now: self.now(at),
+            hosts: self.hosts(),
+            rules: self.rules(),
+            so_far: self.so_far(at),
+            sealed: sealed.map(|review| review::live(review, at, &incidents)),
+            incidents,
+        }
+    }
+
+    /// What is open at a moment.
+    #[must_use]
+    pub fn now(&self, at: Timestamp) -> Now {
+        let state = &self.state;
+        let joined = state.hosts.values().filter(|h| !h.card.retired);
+        let live = joined
+            .clone()
+            .filter(|h| self.host_state(h) == "live")
+            .count();
+        let mut open: Vec<&Incident> = state
+            .incidents
+            .open
+            .iter()
+            .filter_map(|n| state.incidents.all.get(n))
+            .collect();
+        open.sort_by_key(|i| (std::cmp::Reverse(i.severity), i.since, i.number));
+        Now {
+            at,
+            zone: state.config.calendar.zone.clone(),
+            calendar_confirmed: state.config.calendar.confirmed,
+            hosts: u32::try_from(joined.count()).unwrap_or(u32::MAX),
+            hosts_live: u32::try_from(live).unwrap_or(u32::MAX),
+            open: open
+                .into_iter()
+                .map(|incident| self.shown(incident))
+                .collect(),
+            last_night: state.sealing.heads.back().cloned(),
+            notices: self.notices(),
+        }
+    }
+
+    /// The calendar in force, for rendering and for finding nights.
+    #[must_use]
+    pub fn nights(&self) -> &Nights {
+        &self.nights
+    }
+
+    /// The night under way, or the one that ended last, as it stands.
+    #[must_use]
+    pub fn so_far(&self, at: Timestamp) -> Review {
+        let night = match self.nights.at(at) {
+            Span::Night(night) => night,
+            Span::Working { .. } => self.nights.last(at),
+        };
+        self.review(&night, at, None)
+    }
+
+    fn hosts(&self) -> Vec<api::Host> {
+        let hosts = self.state.hosts.values().filter(|h| !h.card.retired);
+        let mut out: Vec<api::Host> = hosts.map(|host| self.shown_host(host)).collect();
+        out.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        out
+    }
+
+    fn shown_host(&self, host: &Host) -> api::Host {
+        let facts = self.facts(host);
+        let incidents = &self.state.incidents;
+        let own = incidents.open.iter().filter_map(|n| incidents.all.get(n));
+        let worst = own
+            .filter(|i| i.host == host.card.id)
+            .map(|i| i.severity)
+            .max();
+        let (values, series) = host.latest().map_or((Vec::new(), 0), |(plan, before)| {
+            let row = Rows {
+                row: &before.row,
+                before: None,
+            };
+            let mut values = plan.glance(row);
+            if let Some(cpu) = host.cpu_ratio {
+                values.insert(0, ("cpu_ratio".to_owned(), cpu));
+            }
+            (values, plan.width)
+        });
+        let started = host.facts.clone().unwrap_or_default();
+        let system = format!("{} {}", started.os, started.kernel);
+        #[allow(clippy::cast_precision_loss, reason = "seconds for people")]
+        let clock_offset_seconds = host.clock.estimate_ms().unwrap_or(0) as f64 / 1_000.0;
+        api::Host {
+            id: host.card.id,
+            name: host.card.name.clone(),
+            state: self.host_state(host).to_owned(),
+            joined: host.card.joined,
+            last_seen: host.heard.map(|(_, wall)| wall),
+            importance: facts.importance.unwrap_or_default(),
+            service: facts.service,
+            owner: facts.owner,
+            site: facts.site,
+            agent_version: started.agent_version,
+            system: system.trim().to_owned(),
+            clock_offset_seconds,
+            series: u32::try_from(series).unwrap_or(u32::MAX),
+            worst,
+            values,
+        }
+    }
+
+    /// Facts by configuration; the site may come from the token it joined with.
+    fn facts(&self, host: &Host) -> HostFacts {
+        let mut facts = self.state.config.facts(&host.card.name);
+        if facts.site.is_none() {
+            let site = host.card.labels.iter().find(|(name, _)| name == "site");
+            facts.site = site.map(|(_, value)| value.clone());
+        }
+        facts
+    }
+
+    fn host_state(&self, host: &Host) -> &'static str {
+        let now = self.state.last.map_or(0, |last| last.boot_ms);
+        match host.heard {
+            _ if host.goodbye.is_some() => "goodbye",
+            None => "never",
+            Some((heard, _)) if now.saturating_sub(heard) < LIVE_MS => "live",
+            Some(_) => "silent",
+        }
+    }
+
+    /// Heard of lately, or away on purpose.
+    pub(crate) fn is_live(&self, host: &Host) -> bool {
+        matches!(self.host_state(host), "live" | "goodbye")
+    }
+
+    fn rules(&self) -> Vec<api::Rule> {
+        let config = &self.state.config;
+        let set = config.rules.iter().map(|rule| {
+            let condition = measure::condition(rule);
+            let (condition, wakes) = if rule.enabled {
+                (condition, policy::wakes(rule.severity, config))
+            } else {
+                (
+                    format!("{condition} (off)"),
+                    "nobody: the rule is off".to_owned(),
+                )
+            };
+            api::Rule {
+                name: rule.name.clone(),
+                condition,
+                severity: rule.severity,
+                wakes,
+            }
+        });
+        let built_in = absence::built_in().map(|(name, condition, severity)| api::Rule {
+            name: name.to_owned(),
+            condition: condition.to_owned(),
+            severity,
+            wakes: policy::wakes(severity, config),
+        });
+        set.chain(built_in).collect()
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let state = &self.state;
+        let mut out = Vec::new();
+        if state.config.channels.is_empty() {
+            let text =
+                "no channel is configured: nobody is told at night; add one to dawnwatch.toml";
+            out.push(text.to_owned());
+        } else if !state
+            .config
+            .channels
+            .iter()
+            .any(|c| c.night <= Severity::Critical)
+        {
+            out.push("no channel takes messages at night".to_owned());
+        }
+        out.extend(
+            state
+                .server
+                .notices
+                .values()
+                .map(|n| format!("{}: {}", n.subject, n.text)),
+        );
+        for host in state
+            .hosts
+            .values()
+            .filter(|h| !h.card.retired && h.refused > 0)
+        {
+            let rows = usize::try_from(host.refused).unwrap_or(usize::MAX);
+            let rows = words::count(rows, "row");
+            out.push(format!(
+                "{}: {rows} that fit no schema were passed over",
+                host.card.name
+            ));
+        }
+        out
+    }
+
+    /// An incident as the API shows it.
+    pub(crate) fn shown(&self, incident: &Incident) -> api::Incident {
+        let Some(host) = self.state.hosts.get(&incident.host) else {
+            return incident.shown(None, None);
+        };
+        let facts = self.facts(host);
+        let mut shown = incident.shown(facts.service, facts.owner);
+        shown.name.clone_from(&host.card.name);
+        if incident.state != State::Closed && self.is_silent(incident) {
+            shown.cause = "cause unknown until it answers".to_owned();
+        }
+        shown
+    }
+
+    fn is_silent(&self, incident: &Incident) -> bool {
+        let silent = |rule: &str| {
+            let rules = self.state.config.rules.iter();
+            rules
+                .filter(|r| r.measure == crate::config::Measure::Silent)
+                .any(|r| r.name == rule)
+        };
+        incident
+            .alerts
+            .iter()
+            .any(|a| a.is_firing() && silent(&a.rule))
+    }
+
+    /// A change with the host's name before it.
+    pub(crate) fn change_text(&self, change: &Changed) -> String {
+        match change.host.and_then(|id| self.state.hosts.get(&id)) {
+            Some(host) => format!("{} {}", host.card.name, change.text),
+            None => change.text.clone(),
+        }
+    }
+
+    /// Why a host was not watched, if it was not.
+    pub(crate) fn unwatched_reason(&self, host: &Host) -> String {
+        if host.heard.is_none() {
+            return "its agent never reported".to_owned();
+        }
+        let day_ago = self.state.last.map(|last| add_ms(last.wall, -86_400_000));
+        let latest = self.state.incidents.latest(host.card.id);
+        let incident = latest.and_then(|n| self.state.incidents.all.get(&n));
+        let cause = incident.and_then(|i| {
+            i.cause.clone().filter(|_| {
+                day_ago.is_none_or(|day| i.until.is_none_or(|until| ms_between(day, until) > 0))
+            })
+        });
+        cause.unwrap_or_else(|| "silent: monitoring lost, or host off".to_owned())
+    }
+}

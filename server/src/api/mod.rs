@@ -1,0 +1,108 @@
+//! The JSON API on a Unix socket in the data directory. Who may open the socket (root, or the server's own user) needs no
+//! login. Reads come from the published view and from history; acts go to the journal like everything else.
+//!
+//! The requests are listed in [`dawnwatch_proto::api`].
+
+mod answer;
+mod read;
+mod write;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::Clock;
+use crate::history::History;
+use crate::identity::Identity;
+use crate::journal::Submit;
+use crate::published::Published;
+
+/// Largest request body: an act with a remark is far below it.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The data directory.
+    pub data: PathBuf,
+    /// What time it is.
+    pub clock: Clock,
+    /// Points come from here.
+    pub history: Arc<History>,
+    /// Everything else that is read.
+    pub published: Arc<Published>,
+    /// Tokens.
+    pub identity: Arc<Identity>,
+    /// Acts go here.
+    pub journal: mpsc::Sender<Submit>,
+    /// Turns true when the server stops.
+    pub stopped: watch::Receiver<bool>,
+    /// The address to print in a join command.
+    pub agents: String,
+}
+
+/// The socket cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {}: {source}", path.display())]
+pub struct BindError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Makes the socket, for root and the server's own user alone. The data directory is locked and closed to others, so a
+/// socket that lies there is a dead one, and nobody can open the new one before its mode is set.
+///
+/// # Errors
+/// What the system says.
+pub fn bind(data: &Path) -> Result<UnixListener, BindError> {
+    let path = data.join("api.sock");
+    let bound = (|| {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        Ok(listener)
+    })();
+    bound.map_err(|source| BindError { path, source })
+}
+
+/// Serves until the server stops.
+pub async fn serve(listener: UnixListener, state: State) {
+    let mut stopped = state.stopped.clone();
+    let router = Router::new()
+        .route("/api/v1/now", get(read::now))
+        .route("/api/v1/hosts", get(read::hosts))
+        .route("/api/v1/series", get(read::series))
+        .route("/api/v1/history", get(read::history))
+        .route("/api/v1/incidents", get(read::incidents))
+        .route("/api/v1/incidents/{id}", get(read::incident))
+        .route("/api/v1/incidents/{id}/ack", post(write::acknowledge))
+        .route("/api/v1/review", get(read::review))
+        .route("/api/v1/nights", get(read::nights))
+        .route("/api/v1/rules", get(read::rules))
+        .route(
+            "/api/v1/tokens",
+            get(write::tokens).post(write::create_token),
+        )
+        .fallback(answer::no_such_request)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Arc::new(state));
+    let stop = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+    {
+        tracing::error!(%error, "API failed");
+    }
+}

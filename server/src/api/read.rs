@@ -1,0 +1,303 @@
+//! What can be read. Views are as of the watch's last step; nothing here waits for it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State as Shared};
+use dawnwatch_proto::Series;
+use dawnwatch_proto::api::{History, Host, Incident, LiveReview, NightHead, Now, Rule};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::State;
+use super::answer::{Answer, Failure, bad, not_found, unavailable};
+use crate::history::query::{thin, values};
+use crate::nights;
+
+/// Most points in one answer: a terminal or a chart shows no more.
+const POINTS_MAX: usize = 11_000;
+
+pub(super) async fn now(Shared(state): Shared<Arc<State>>) -> Json<Now> {
+    let mut now = state.published.view().now.clone();
+    now.last_night = state.published.nights().pop();
+    Json(now)
+}
+
+pub(super) async fn hosts(Shared(state): Shared<Arc<State>>) -> Json<Vec<Host>> {
+    Json(state.published.view().hosts.clone())
+}
+
+pub(super) async fn rules(Shared(state): Shared<Arc<State>>) -> Json<Vec<Rule>> {
+    Json(state.published.view().rules.clone())
+}
+
+pub(super) async fn nights(Shared(state): Shared<Arc<State>>) -> Json<Vec<NightHead>> {
+    Json(state.published.nights())
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ByState {
+    state: Option<String>,
+}
+
+pub(super) async fn incidents(
+    Shared(state): Shared<Arc<State>>,
+    Query(wanted): Query<ByState>,
+) -> Answer<Vec<Incident>> {
+    let view = state.published.view();
+    let keep: fn(&str) -> bool = match wanted.state.as_deref() {
+        None | Some("all") => |_| true,
+        Some("open") => |state| state != "closed",
+        Some("closed") => |state| state == "closed",
+        Some(other) => return Err(bad(format!("state {other:?} is none of all, open, closed"))),
+    };
+    Ok(Json(
+        view.incidents
+            .iter()
+            .filter(|incident| keep(&incident.state))
+            .cloned()
+            .collect(),
+    ))
+}
+
+pub(super) async fn incident(
+    Shared(state): Shared<Arc<State>>,
+    Path(id): Path<String>,
+) -> Answer<Incident> {
+    find_incident(&state, &id).map(Json)
+}
+
+pub(super) fn find_incident(state: &State, id: &str) -> Result<Incident, Failure> {
+    let view = state.published.view();
+    let found = view
+        .incidents
+        .iter()
+        .find(|incident| incident.id.eq_ignore_ascii_case(id));
+    found
+        .cloned()
+        .ok_or_else(|| not_found("incident", id, view.incidents.iter().map(|i| i.id.as_str())))
+}
+
+/// A host by its name, its id, or the beginning of its id.
+fn find_host(state: &State, wanted: &str) -> Result<Host, Failure> {
+    let view = state.published.view();
+    let by_name = view.hosts.iter().find(|host| host.name == wanted);
+    let by_id = || {
+        let mut fitting = view
+            .hosts
+            .iter()
+            .filter(|host| host.id.to_string().starts_with(wanted));
+        let first = fitting.next();
+        first.filter(|_| wanted.len() >= 4 && fitting.next().is_none())
+    };
+    let found = by_name.or_else(by_id).cloned();
+    found.ok_or_else(|| {
+        not_found(
+            "host",
+            wanted,
+            view.hosts.iter().map(|host| host.name.as_str()),
+        )
+    })
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct OfHost {
+    host: String,
+}
+
+pub(super) async fn series(
+    Shared(state): Shared<Arc<State>>,
+    Query(wanted): Query<OfHost>,
+) -> Answer<Vec<String>> {
+    let host = find_host(&state, &wanted.host)?;
+    Ok(Json(
+        state
+            .history
+            .series(host.id)
+            .iter()
+            .map(Series::to_string)
+            .collect(),
+    ))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Span {
+    host: String,
+    series: String,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    points: Option<usize>,
+}
+
+pub(super) async fn history(
+    Shared(state): Shared<Arc<State>>,
+    Query(wanted): Query<Span>,
+) -> Answer<History> {
+    let host = find_host(&state, &wanted.host)?;
+    let known = state.history.series(host.id);
+    let series = find_series(&known, &wanted.series)?.clone();
+    let to = wanted.to.unwrap_or_else(|| state.clock.wall());
+    let from = wanted
+        .from
+        .unwrap_or_else(|| to - jiff::SignedDuration::from_hours(24));
+    if from >= to {
+        return Err(bad(format!(
+            "the span from {from} to {to} is empty: give an earlier --from"
+        )));
+    }
+    let points = wanted.points.unwrap_or(POINTS_MAX).clamp(1, POINTS_MAX);
+    let zone = state.published.view().now.zone.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let read = state.history.read(host.id, &series, from, to);
+        for damage in &read.damaged {
+            tracing::warn!(
+                host = host.name,
+                damage,
+                "part of the history cannot be read"
+            );
+        }
+        let samples = read.raw.len() as u64;
+        let shown = thin(values(&series, &read.raw), points);
+        let (name, kind) = (host.name, series.kind);
+        History {
+            host: host.id,
+            name,
+            series: series.to_string(),
+            kind,
+            zone,
+            points: shown,
+            samples,
+            repeated: read.repeated,
+        }
+    });
+    read.await
+        .map(Json)
+        .map_err(|_| unavailable("the history could not be read; see the server's log"))
+}
+
+/// A series by its whole notation, or by a part of it that fits only one.
+fn find_series<'a>(known: &'a [Series], wanted: &str) -> Result<&'a Series, Failure> {
+    let shown: Vec<String> = known.iter().map(Series::to_string).collect();
+    if let Some(i) = shown.iter().position(|one| one == wanted) {
+        return Ok(&known[i]);
+    }
+    let fitting: Vec<usize> = (0..known.len())
+        .filter(|i| shown[*i].contains(wanted))
+        .collect();
+    match fitting[..] {
+        [one] => Ok(&known[one]),
+        [] => {
+            let names = known.iter().map(|one| one.name.as_str());
+            Err(not_found(
+                "series",
+                wanted,
+                names.chain(shown.iter().map(String::as_str)),
+            ))
+        }
+        _ => {
+            let mut failure = bad(format!(
+                "{} series fit {wanted:?}: name one of them",
+                fitting.len()
+            ));
+            failure.1.suggestions = fitting.iter().take(8).map(|i| shown[*i].clone()).collect();
+            Err(failure)
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WhichNight {
+    night: Option<String>,
+}
+
+pub(super) async fn review(
+    Shared(state): Shared<Arc<State>>,
+    Query(wanted): Query<WhichNight>,
+) -> Answer<LiveReview> {
+    let view = state.published.view();
+    let at = state.clock.wall();
+    let sealed = state.published.nights();
+    let so_far = || LiveReview {
+        at,
+        review: view.so_far.clone(),
+        since: Vec::new(),
+    };
+    let id = match wanted.night.as_deref() {
+        Some("so-far") => return Ok(Json(so_far())),
+        None => match sealed.last() {
+            // The night just sealed is the one people ask for; while a later one is under way, it is that one.
+            Some(head)
+                if head.id == view.so_far.id || view.so_far.start > at || view.so_far.end <= at =>
+            {
+                head.id.clone()
+            }
+            Some(_) | None => return Ok(Json(so_far())),
+        },
+        Some(back) if back.starts_with('-') => {
+            let back: usize = back[1..]
+                .parse()
+                .map_err(|_| bad(format!("{back:?} is no number of nights back")))?;
+            let index = sealed.len().checked_sub(back.max(1));
+            let Some(head) = index.and_then(|i| sealed.get(i)) else {
+                return Err(not_found(
+                    "sealed night",
+                    back.to_string().as_str(),
+                    std::iter::empty(),
+                ));
+            };
+            head.id.clone()
+        }
+        Some(id) => id.to_owned(),
+    };
+    let read = nights::read(&state.data, &id).map_err(|error| unavailable(error.to_string()))?;
+    match read {
+        Some(review) => {
+            let live = view
+                .sealed
+                .as_ref()
+                .filter(|live| live.review.id == review.id);
+            let since = live.map(|live| live.since.clone()).unwrap_or_default();
+            Ok(Json(LiveReview { at, review, since }))
+        }
+        None if id == view.so_far.id => Ok(Json(so_far())),
+        None => Err(not_found(
+            "sealed night",
+            &id,
+            sealed.iter().map(|head| head.id.as_str()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dawnwatch_proto::Kind;
+
+    #[test]
+    fn series_are_found_by_a_part_that_fits_one() {
+        let known = [
+            Series::new("node_load1", Kind::Gauge),
+            Series::new("node_load15", Kind::Gauge),
+            Series::new("node_cpu_seconds_total", Kind::Counter).label("mode", "idle"),
+        ];
+        let found = |wanted| {
+            find_series(&known, wanted)
+                .map(|one| one.name.clone())
+                .map_err(|f| f.1)
+        };
+        assert_eq!(
+            found("node_load1").unwrap(),
+            "node_load1",
+            "a whole name is no part of another"
+        );
+        assert_eq!(found("idle").unwrap(), "node_cpu_seconds_total");
+        assert_eq!(
+            found("load").unwrap_err().suggestions,
+            ["node_load1", "node_load15"]
+        );
+        assert_eq!(
+            found("node_laod1").unwrap_err().suggestions[0],
+            "node_load1"
+        );
+    }
+}

@@ -1,0 +1,355 @@
+//! What the server does once, before it is ready.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use dawnwatch_engine::input::{HostCard, Input, Started};
+use dawnwatch_engine::{At, Engine};
+use dawnwatch_segment::{Disk, RealDisk};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::{
+    AtomicU64, Clock, History, Identity, Outbox, Published, Recovered, Settings, Submit, Tools,
+};
+use super::{api, journal, nights, notice, notify, submit_soon, watch};
+use crate::config::{self, Mistakes};
+use crate::identity::{First, HostRecord};
+use crate::{history, ledger};
+
+/// How the server was called.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The configuration file; `dawnwatch.toml` in the data directory where none is named, and none at all is fine.
+    pub config: Option<PathBuf>,
+    /// Where to listen for agents, over what the configuration says.
+    pub listen: Option<SocketAddr>,
+    /// Further names for the join line.
+    pub names: Vec<String>,
+}
+
+/// What the server says when agents can connect.
+#[derive(Debug)]
+pub struct Ready {
+    /// The bound address.
+    pub address: SocketAddr,
+    /// Names and addresses that agents may dial.
+    pub names: Vec<String>,
+    /// The first join line, at the first start.
+    pub first: First,
+    /// SHA-256 of the CA's key, for comparing by eye.
+    pub pin: String,
+}
+
+/// Why the server did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(Mistakes),
+    /// The configuration file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data directory cannot be made or written.
+    #[error("cannot use the data directory {}: {source}; make it writable for this user or choose another with --data", path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another server runs on it.
+    #[error("the data directory {} is in use: another dawnwatch-server runs on it; stop that one or choose another with --data", .0.display())]
+    InUse(PathBuf),
+    /// The port is taken or not allowed.
+    #[error(
+        "cannot listen on {address}: {source}; is another dawnwatch-server running? choose another address with --listen"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The CA or the hosts cannot be read or made.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// The watch.
+    #[error(transparent)]
+    Watch(#[from] watch::Error),
+    /// History.
+    #[error(transparent)]
+    History(#[from] history::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// Sealed nights.
+    #[error(transparent)]
+    Nights(#[from] nights::Error),
+    /// The API's socket.
+    #[error(transparent)]
+    Api(#[from] api::BindError),
+    /// The system gives no thread or no signal handler.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Failed {
+    pub(super) fn thread(name: &str, source: io::Error) -> Failed {
+        Failed::System {
+            what: format!("start the thread of {name}"),
+            source,
+        }
+    }
+
+    pub(super) fn signals(source: io::Error) -> Failed {
+        Failed::System {
+            what: "listen for signals".to_owned(),
+            source,
+        }
+    }
+
+    /// The exit code (sysexits.h): 78 configuration, 73 cannot create, 77 not allowed, 74 the disk failed.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failed::Config(_) | Failed::ConfigFile { .. } => 78,
+            Failed::Data { source, .. } | Failed::Listen { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                77
+            }
+            Failed::Data { .. } | Failed::InUse(_) | Failed::Listen { .. } | Failed::Api(_) => 73,
+            Failed::Identity(_)
+            | Failed::Journal(_)
+            | Failed::Watch(_)
+            | Failed::History(_)
+            | Failed::Ledger(_)
+            | Failed::Nights(_) => 74,
+            Failed::System { .. } => 71,
+        }
+    }
+}
+
+/// Makes the data directory and locks it; the lock lasts as long as the file.
+pub(super) fn lock(data: &Path) -> Result<File, Failed> {
+    let failed = |source| Failed::Data {
+        path: data.to_owned(),
+        source,
+    };
+    fs::create_dir_all(data).map_err(failed)?;
+    fs::set_permissions(data, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data.join("LOCK"))
+        .map_err(failed)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failed::InUse(data.to_owned())),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// Reads the configuration: the named file, the one in the data directory, or none at all.
+///
+/// # Errors
+/// [`Failed::Config`] with every mistake, [`Failed::ConfigFile`] where the file cannot be read.
+pub fn load_settings(options: &Options) -> Result<Settings, Failed> {
+    let zone = config::guess_zone();
+    let path = options
+        .config
+        .clone()
+        .unwrap_or_else(|| options.data.join("dawnwatch.toml"));
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            config::parse(&text, &path.display().to_string(), &zone).map_err(Failed::Config)
+        }
+        Err(source) if source.kind() == io::ErrorKind::NotFound && options.config.is_none() => {
+            Ok(Settings::defaults(&zone))
+        }
+        Err(source) => Err(Failed::ConfigFile { path, source }),
+    }
+}
+
+/// Binds the agents' port. Where the machine has no IPv6, the same port on IPv4.
+pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failed> {
+    let bound = match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip().is_unspecified()
+                && address.is_ipv6()
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    let listener = bound.map_err(|source| Failed::Listen { address, source })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| Failed::Listen { address, source })?;
+    Ok((listener, address))
+}
+
+/// Names that agents may dial: those that were given, and the machine's own.
+pub(super) fn names(options: &Options, settings: &Settings) -> Vec<String> {
+    let own = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let mut names = options.names.clone();
+    for name in settings.names.iter().chain([&own]) {
+        if !name.is_empty() && !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+/// The address to print in a join command.
+pub(super) fn dial(address: SocketAddr, names: &[String]) -> String {
+    let host = if address.ip().is_unspecified() {
+        names
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "localhost".to_owned())
+    } else {
+        match address {
+            SocketAddr::V4(v4) => v4.ip().to_string(),
+            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        }
+    };
+    format!("{host}:{}", address.port())
+}
+
+impl Ready {
+    /// The address to print in a join command.
+    #[must_use]
+    pub fn dial(&self) -> String {
+        dial(self.address, &self.names)
+    }
+}
+
+/// Starts the outbox; what comes of a notification is journalled like any input.
+pub(super) fn outbox(
+    settings: &Settings,
+    journal: &mpsc::Sender<Submit>,
+) -> Result<Arc<Mutex<Outbox>>, Failed> {
+    let clock: notify::Clock = Arc::new(|| notify::Now {
+        wall: Clock.wall(),
+        boot_ms: Clock.boot_ms(),
+    });
+    let journal = journal.clone();
+    let outbox = Outbox::start(&settings.channels, clock, move |delivered| {
+        // From the worker's own thread: it may wait for the journal.
+        let _ = journal.blocking_send(Submit::Input(Box::new(Input::Delivered(delivered)), None));
+    });
+    let outbox = outbox.map_err(|error| Failed::thread("notify", io::Error::other(error)))?;
+    Ok(Arc::new(Mutex::new(outbox)))
+}
+
+type Rooms = (Recovered, Arc<History>, Arc<Published>, journal::Release);
+
+/// Opens history and ledger and replays the journal.
+pub(super) fn recover(
+    options: &Options,
+    outbox: &Arc<Mutex<Outbox>>,
+    journal: &mpsc::Sender<Submit>,
+) -> Result<Rooms, Failed> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (history, mut damage) = History::open(&disk, &options.data)?;
+    let history = Arc::new(history);
+    let nights = nights::list(&options.data)?;
+    let published = Arc::new(Published::new(Engine::new().view(Clock.wall()), nights));
+    let release: journal::Release = Arc::new(AtomicU64::new(0));
+    let (outbox, notices) = (Arc::clone(outbox), journal.clone());
+    let tools = Tools {
+        disk,
+        data: options.data.clone(),
+        history: Arc::clone(&history),
+        published: Arc::clone(&published),
+        notify: Box::new(move |notification| {
+            outbox
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .send(notification);
+        }),
+        notice: Box::new(move |notice| submit_soon(&notices, Input::Server(notice))),
+        release: Arc::clone(&release),
+    };
+    let mut recovered = watch::recover(tools)?;
+    damage.append(&mut recovered.damage);
+    recovered.damage = damage;
+    Ok((recovered, history, published, release))
+}
+
+/// Tells the engine, through the journal, what holds from here on.
+pub(super) async fn introduce(
+    options: &Options,
+    settings: &Settings,
+    identity: &Identity,
+    journal: &mpsc::Sender<Submit>,
+    last: At,
+    damage: Vec<String>,
+) {
+    let mark = options.data.join("clean");
+    let clean = mark.exists();
+    // Best effort: a mark that stays would only hide one unclean stop.
+    let _ = fs::remove_file(&mark);
+    let last_up = (last.position > 0).then_some(last.wall);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let mut inputs = vec![
+        Input::Config(Box::new(settings.engine.clone())),
+        Input::Started(Started {
+            version,
+            clean,
+            last_up,
+        }),
+    ];
+    inputs.extend(identity.hosts().iter().map(|host| Input::Host(card(host))));
+    inputs.push(notice("config", String::new()));
+    inputs.push(notice("damage", damage.join("; ")));
+    for input in inputs {
+        // A journal that has failed already ends the server by itself.
+        let _ = journal.send(Submit::Input(Box::new(input), None)).await;
+    }
+}
+
+/// What the engine is told of a host.
+pub(super) fn card(host: &HostRecord) -> HostCard {
+    HostCard {
+        id: host.id,
+        name: host.name.clone(),
+        joined: host.joined,
+        labels: host.labels.clone(),
+        retired: host.retired.is_some(),
+    }
+}
+
+pub(super) fn mark_clean(data: &Path) -> Result<(), Failed> {
+    let failed = |source| Failed::Data {
+        path: data.to_owned(),
+        source,
+    };
+    crate::checkpoint::replace(&data.join("clean"), b"").map_err(failed)
+}

@@ -1,0 +1,152 @@
+//! `[rules.NAME]`: bounds, times, severity of the built-in rules.
+
+use dawnwatch_engine::config::{Measure, Rule};
+use dawnwatch_proto::review::Severity;
+
+use super::mistake::meant;
+use super::reader::{Reader, Section};
+
+/// A condition that must hold longer than a day is a trend, which a threshold cannot judge.
+const HOLD_SECONDS_MAX: u32 = 86_400;
+
+/// Heartbeats come every 10 s: a host is not silent before two of them are missing.
+const SILENT_SECONDS_MIN: f64 = 20.0;
+
+/// A host that may be silent for longer than a day is not watched.
+const SILENT_SECONDS_MAX: f64 = 86_400.0;
+
+/// How the severities are written.
+pub(super) const SEVERITIES: [(&str, Severity); 3] = [
+    ("info", Severity::Info),
+    ("warning", Severity::Warning),
+    ("critical", Severity::Critical),
+];
+
+pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>, rules: &mut [Rule]) {
+    for (name, at) in section.keys() {
+        let Some(rule) = rules.iter_mut().find(|rule| rule.name == name) else {
+            let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+            let hint = meant(name, &names);
+            reader.mistake(at, format!("unknown rule \"{name}\" in [rules]"), hint);
+            continue;
+        };
+        if let Some(section) = reader.section(section, name) {
+            one(reader, &section, rule);
+        }
+    }
+}
+
+fn one(reader: &mut Reader<'_>, section: &Section<'_>, rule: &mut Rule) {
+    let keys = [
+        "bound",
+        "clear",
+        "hold",
+        "clear_hold",
+        "severity",
+        "enabled",
+    ];
+    reader.known(section, &keys);
+    bounds(reader, section, rule);
+    if let Some(seconds) = hold(reader, section, "hold") {
+        rule.hold_seconds = seconds;
+    }
+    if let Some(seconds) = hold(reader, section, "clear_hold") {
+        rule.clear_seconds = seconds;
+    }
+    if let Some(severity) = reader.choice(section, "severity", &SEVERITIES) {
+        rule.severity = severity;
+    }
+    if let Some(enabled) = reader.boolean(section, "enabled") {
+        rule.enabled = enabled;
+    }
+}
+
+fn hold(reader: &mut Reader<'_>, section: &Section<'_>, key: &str) -> Option<u32> {
+    let (seconds, at) = reader.span_seconds(section, key)?;
+    if seconds > HOLD_SECONDS_MAX {
+        reader.mistake(at, format!("{key} must be at most 24h"), None);
+        return None;
+    }
+    Some(seconds)
+}
+
+fn bounds(reader: &mut Reader<'_>, section: &Section<'_>, rule: &mut Rule) {
+    let room = rule.bound - rule.clear;
+    if let Some((bound, at)) = bound_of(reader, section, rule.measure) {
+        match allowed(rule.measure, bound) {
+            Ok(()) => {
+                // The distance at which the rule clears moves along with its bound.
+                rule.clear = (bound - room).max(0.0);
+                rule.bound = bound;
+            }
+            Err((why, hint)) => reader.mistake(at, format!("bound = {bound}: {why}"), Some(hint)),
+        }
+    }
+    if let Some((clear, at)) = reader.number(section, "clear") {
+        if rule.measure == Measure::Silent || rule.measure == Measure::FilesystemReadonly {
+            let text = format!("{} has no \"clear\": it clears by itself", section.title);
+            reader.mistake(at, text, Some("leave it out".to_owned()));
+        } else if !(0.0..=rule.bound).contains(&clear) {
+            let text = format!(
+                "clear = {clear} must lie between 0 and bound = {}",
+                rule.bound
+            );
+            reader.mistake(at, text, None);
+        } else {
+            rule.clear = clear;
+        }
+    }
+}
+
+/// The bound: a number, or for silence a length of time.
+fn bound_of(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    measure: Measure,
+) -> Option<(f64, super::reader::At)> {
+    if measure == Measure::Silent {
+        let (seconds, at) = reader.span_seconds(section, "bound")?;
+        return Some((f64::from(seconds), at));
+    }
+    reader.number(section, "bound")
+}
+
+/// Whether a bound makes sense for a measure; else why not, and what to write.
+fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
+    match measure {
+        Measure::FilesystemUsed
+        | Measure::InodesUsed
+        | Measure::MemoryUsed
+        | Measure::SwapUsed
+        | Measure::CpuBusy
+        | Measure::CpuPressure
+        | Measure::MemoryPressure
+        | Measure::IoPressure => {
+            if bound > 0.0 && bound <= 1.0 {
+                return Ok(());
+            }
+            let share = if bound > 1.0 && bound <= 100.0 {
+                bound / 100.0
+            } else {
+                0.95
+            };
+            Err((
+                "a share above 0 and up to 1 is wanted".to_owned(),
+                format!("write it like {share}"),
+            ))
+        }
+        Measure::FilesystemReadonly => Err((
+            "this rule knows only yes and no".to_owned(),
+            "leave it out; enabled = false turns the rule off".to_owned(),
+        )),
+        Measure::Silent => {
+            if (SILENT_SECONDS_MIN..=SILENT_SECONDS_MAX).contains(&bound) {
+                return Ok(());
+            }
+            Err((
+                "20s to 24h are possible".to_owned(),
+                "the default is \"30s\"".to_owned(),
+            ))
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! History: the head in memory, hour files on disk. Partitioned by arrival, not by sample time: every hour whatever the head
+//! holds is sealed into one immutable file, so late data is no special case.
+//!
+//! - [`head`]: what came in since the last sealing.
+//! - [`hour`]: the file format.
+//! - [`schemas`]: which series a schema id stands for.
+//! - [`query`]: one series of one host over a span.
+
+pub mod head;
+pub mod hour;
+pub mod query;
+pub mod schemas;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use dawnwatch_proto::{HostId, Schema, Series};
+use dawnwatch_segment::Disk;
+use jiff::Timestamp;
+
+use head::{Head, HostRows, Row};
+use hour::HourFile;
+use schemas::Schemas;
+
+/// Raw samples are kept this long, counted from their arrival.
+const RAW_DAYS: i64 = 35;
+
+/// Why history cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is not what it should be.
+    #[error("{}: {why}; samples in it cannot be shown", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The schema log.
+    #[error(transparent)]
+    Log(#[from] dawnwatch_segment::Error),
+}
+
+/// Rows on their way into an hour file.
+pub type Sealing = Arc<BTreeMap<HostId, HostRows>>;
+
+/// The history of all hosts. Written by the watch alone, read by all.
+#[derive(Debug)]
+pub struct History {
+    dir: PathBuf,
+    head: Mutex<Head>,
+    files: RwLock<Vec<Arc<HourFile>>>,
+    schemas: Schemas,
+}
+
+impl History {
+    /// Opens the history of a data directory. Files that cannot be read are left alone and named.
+    ///
+    /// # Errors
+    /// Where the directory or the schema log cannot be opened.
+    pub fn open(disk: &Arc<dyn Disk>, data: &Path) -> Result<(History, Vec<String>), Error> {
+        let dir = data.join("history");
+        let io = |what| {
+            let path = dir.clone();
+            move |source| Error::Io { what, path, source }
+        };
+        fs::create_dir_all(&dir).map_err(io("create"))?;
+        let schemas = Schemas::open(disk, &dir.join("schemas"))?;
+        let mut files = Vec::new();
+        let mut damaged = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(io("list"))? {
+            let path = entry.map_err(io("list"))?.path();
+            match path.extension().and_then(|e| e.to_str()) {
+                Some("dwh") => match HourFile::open(&path) {
+                    Ok(file) => files.push(Arc::new(file)),
+                    Err(error) => damaged.push(error.to_string()),
+                },
+                // A seal that did not finish: its rows come back from checkpoint and journal.
+                Some("tmp") => fs::remove_file(&path).map_err(io("remove unfinished"))?,
+                Some(_) | None => {}
+            }
+        }
+        files.sort_by_key(|file| file.footer.through);
+        let head = Mutex::new(Head::default());
+        Ok((
+            History {
+                dir,
+                head,
+                files: RwLock::new(files),
+                schemas,
+            },
+            damaged,
+        ))
+    }
+
+    /// The journal position up to which all rows are in durable files.
+    #[must_use]
+    pub fn through(&self) -> u64 {
+        self.files()
+            .iter()
+            .map(|file| file.footer.through)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Takes note of a schema, durably before any row refers to it on disk.
+    ///
+    /// # Errors
+    /// Where the schema log cannot be written.
+    pub fn schema(&self, host: HostId, schema: &Schema) -> Result<(), Error> {
+        self.schemas.add(schema)?;
+        self.head().current(host, schema.id());
+        Ok(())
+    }
+
+    /// Takes a row in; rows that are in a durable file already are left out.
+    pub fn push(&self, host: HostId, row: Row, through: u64) {
+        if row.position > through {
+            self.head().push(host, row);
+        }
+    }
+
+    /// What a checkpoint keeps of the head.
+    #[must_use]
+    pub fn save(&self) -> Vec<u8> {
+        self.head().save()
+    }
+
+    /// Puts back what a checkpoint kept, but for what has reached a durable file since.
+    ///
+    /// # Errors
+    /// Where the bytes are of another version.
+    pub fn restore(&self, saved: &[u8]) -> Result<(), String> {
+        let head = Head::restore(saved, self.through())?;
+        *self.head() = head;
+        Ok(())
+    }
+
+    /// Puts all rows of the head aside for sealing, while the watch stands still; they stay readable.
+    #[must_use]
+    pub fn begin_seal(&self) -> Sealing {
+        self.head().begin_seal()
+    }
+
+    /// Writes what was put aside into an hour file: all rows up to the journal position `through`.
+    ///
+    /// # Errors
+    /// Where the file cannot be written: the rows go back to the head.
+    pub fn seal(&self, sealing: &Sealing, through: u64, now: Timestamp) -> Result<(), Error> {
+        if sealing.is_empty() {
+            return Ok(());
+        }
+        match hour::write(&self.dir, sealing, through, now) {
+            Ok(file) => {
+                let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+                files.push(Arc::new(file));
+                self.head().end_seal();
+                Ok(())
+            }
+            Err(error) => {
+                self.head().undo_seal();
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes files whose samples all arrived longer ago than raw data is kept.
+    ///
+    /// # Errors
+    /// Where a file cannot be removed.
+    pub fn expire(&self, now: Timestamp) -> Result<(), Error> {
+        let before = now.as_second() - RAW_DAYS * 86_400;
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let old: Vec<Arc<HourFile>> = files
+            .iter()
+            .filter(|file| file.footer.sealed_s < before)
+            .cloned()
+            .collect();
+        for file in old {
+            fs::remove_file(&file.path).map_err(|source| {
+                let path = file.path.clone();
+                Error::Io {
+                    what: "remove expired",
+                    path,
+                    source,
+                }
+            })?;
+            files.retain(|kept| !Arc::ptr_eq(kept, &file));
+        }
+        Ok(())
+    }
+
+    /// The series that a host sends at present.
+    #[must_use]
+    pub fn series(&self, host: HostId) -> Vec<Series> {
+        let id = self.head().latest(host).or_else(|| {
+            self.files()
+                .iter()
+                .rev()
+                .find_map(|file| file.blocks_of(host).last().map(|b| b.schema))
+        });
+        id.and_then(|id| self.schemas.get(id))
+            .map_or_else(Vec::new, |s| s.series().to_vec())
+    }
+
+    fn files(&self) -> Vec<Arc<HourFile>> {
+        self.files
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn head(&self) -> std::sync::MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,209 @@
+//! One series of one host over a span: from hour files, mini blocks and raw rows, in order of time.
+
+use dawnwatch_engine::block::Block;
+use dawnwatch_proto::{HostId, Kind, MISSING, SchemaId, Series};
+use jiff::Timestamp;
+
+use super::{Error, History};
+
+/// The points of a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Points {
+    /// Raw time in milliseconds and raw value, [`MISSING`] where it could not be read; times strictly rise.
+    pub raw: Vec<(i64, i64)>,
+    /// Parts of the span that could not be read, in words.
+    pub damaged: Vec<String>,
+    /// Samples that were held twice: once too often, but for a moment while an hour is being sealed.
+    pub repeated: u64,
+}
+
+impl History {
+    /// Reads a series of a host within `[from, to)`.
+    #[must_use]
+    pub fn read(&self, host: HostId, series: &Series, from: Timestamp, to: Timestamp) -> Points {
+        let span = (from.as_millisecond(), to.as_millisecond());
+        let mut points = Points {
+            raw: Vec::new(),
+            damaged: Vec::new(),
+            repeated: 0,
+        };
+        // The head first, the files after it: what is sealed in between is seen twice and counted once.
+        let (minis, rows) = self.head().of(host);
+        for file in self.files() {
+            for block in file.blocks_of(host) {
+                if block.max_ms < span.0 || block.min_ms >= span.1 {
+                    continue;
+                }
+                let Some(column) = self.column(block.schema, series) else {
+                    continue;
+                };
+                let read = file.read(block).and_then(|bytes| {
+                    part(&bytes, column, span).map_err(|why| damaged_block(&file.path, &why))
+                });
+                match read {
+                    Ok(more) => points.raw.extend(more),
+                    Err(error) => points.damaged.push(error.to_string()),
+                }
+            }
+        }
+        for mini in minis {
+            let Some(column) = self.column(mini.schema, series) else {
+                continue;
+            };
+            match part(&mini.bytes, column, span) {
+                Ok(more) => points.raw.extend(more),
+                Err(why) => points.damaged.push(why.to_string()),
+            }
+        }
+        for row in rows
+            .iter()
+            .filter(|row| span.0 <= row.time_ms && row.time_ms < span.1)
+        {
+            let Some(column) = self.column(row.schema, series) else {
+                continue;
+            };
+            points
+                .raw
+                .extend(row.values.get(column).map(|value| (row.time_ms, *value)));
+        }
+        points.raw.sort_by_key(|(time, _)| *time);
+        let all = points.raw.len();
+        points.raw.dedup_by_key(|(time, _)| *time);
+        points.repeated = (all - points.raw.len()) as u64;
+        points
+    }
+
+    fn column(&self, schema: SchemaId, series: &Series) -> Option<usize> {
+        let schema = self.schemas.get(schema)?;
+        schema
+            .series()
+            .iter()
+            .position(|one| one.name == series.name && one.labels == series.labels)
+    }
+}
+
+fn damaged_block(path: &std::path::Path, why: &dawnwatch_proto::Malformed) -> Error {
+    Error::Damaged {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+fn part(
+    bytes: &[u8],
+    column: usize,
+    (from, to): (i64, i64),
+) -> Result<Vec<(i64, i64)>, dawnwatch_proto::Malformed> {
+    let block = Block::open(bytes)?;
+    let points = block.times_ms()?.into_iter().zip(block.column(column)?);
+    Ok(points
+        .filter(|(time, _)| (from..to).contains(time))
+        .collect())
+}
+
+/// Turns raw points into values: a gauge's own, a counter's rate a second since the point before. A counter that fell was
+/// reset: what it shows now came since.
+#[must_use]
+pub fn values(series: &Series, raw: &[(i64, i64)]) -> Vec<(Timestamp, Option<f64>)> {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut last: Option<(i64, i64)> = None;
+    for &(time, value) in raw {
+        let at = Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX);
+        let shown = match series.kind {
+            _ if value == MISSING => None,
+            Kind::Gauge => Some(series.value(value)),
+            Kind::Counter => last.map(|(before, from)| {
+                let grown = if value >= from {
+                    value.wrapping_sub(from)
+                } else {
+                    value
+                };
+                #[allow(clippy::cast_precision_loss, reason = "a span of milliseconds")]
+                let seconds = (time - before) as f64 / 1_000.0;
+                series.value(grown) / seconds
+            }),
+        };
+        if value != MISSING {
+            last = Some((time, value));
+        }
+        let first_of_counter = series.kind == Kind::Counter && shown.is_none() && value != MISSING;
+        if !first_of_counter {
+            out.push((at, shown));
+        }
+    }
+    out
+}
+
+/// Thins points to at most `points`: the mean of each equal slice of time; a slice without values shows a gap.
+#[must_use]
+pub fn thin(values: Vec<(Timestamp, Option<f64>)>, points: usize) -> Vec<(Timestamp, Option<f64>)> {
+    let (Some(first), Some(last)) = (values.first(), values.last()) else {
+        return values;
+    };
+    if values.len() <= points || points == 0 {
+        return values;
+    }
+    let from = first.0.as_millisecond();
+    let span = last.0.as_millisecond() - from + 1;
+    let slices = i64::try_from(points).unwrap_or(i64::MAX);
+    let mut out: Vec<(i64, f64, u32)> = (0..slices)
+        .map(|i| (from + i.saturating_mul(span) / slices, 0.0, 0))
+        .collect();
+    for (at, value) in &values {
+        let slice = (at.as_millisecond() - from).saturating_mul(slices) / span;
+        let slot = &mut out[usize::try_from(slice).unwrap_or(0).min(points - 1)];
+        if let Some(value) = value {
+            slot.1 += value;
+            slot.2 += 1;
+        }
+    }
+    out.into_iter()
+        .map(|(time, sum, count)| {
+            let at = Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX);
+            (at, (count > 0).then(|| sum / f64::from(count)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(ms).unwrap()
+    }
+
+    #[test]
+    fn counters_become_rates() {
+        let series = Series::new("x_total", Kind::Counter).quantum(1, 100);
+        let raw = [
+            (0, 1_000),
+            (10_000, 2_000),
+            (20_000, MISSING),
+            (30_000, 3_000),
+            (40_000, 500),
+        ];
+        let want = [
+            (at(10_000), Some(1.0)),
+            (at(20_000), None),
+            (at(30_000), Some(0.5)),
+            (at(40_000), Some(0.5)),
+        ];
+        assert_eq!(values(&series, &raw), want);
+    }
+
+    #[test]
+    fn thinning_keeps_means_and_gaps() {
+        let points: Vec<_> = (0..8)
+            .map(|i| {
+                (
+                    at(i * 1_000),
+                    (!(2..4).contains(&i)).then_some(f64::from(i32::try_from(i).unwrap())),
+                )
+            })
+            .collect();
+        let thin = thin(points, 4);
+        let shown: Vec<Option<f64>> = thin.iter().map(|(_, v)| *v).collect();
+        assert_eq!(shown, [Some(0.5), None, Some(4.5), Some(6.5)]);
+    }
+}

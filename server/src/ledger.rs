@@ -1,0 +1,255 @@
+//! What happened and who did what: one step's effects are one frame, synced before any effect leaves, hash-chained.
+//!
+//! Frame payload: version u8, the SHA-256 of the frame before (32 bytes), then the postcard form of [`Frame`]. The chain's
+//! head is the SHA-256 of the last payload; each sealed review prints it, so a ledger changed afterwards shows.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dawnwatch_engine::Effect;
+use dawnwatch_segment::{Disk, Log, Options, Read, Reader};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::plain;
+
+/// Ledger segments: a ledger grows for ever, slowly.
+const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Version of the frame payload.
+const VERSION: u8 = 1;
+
+/// Length of a SHA-256.
+const HASH: usize = 32;
+
+/// Why the ledger cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log below.
+    #[error(transparent)]
+    Log(#[from] dawnwatch_segment::Error),
+    /// A frame that passed its checksum and still makes no sense.
+    #[error(
+        "ledger frame {frame} cannot be read ({why}); it was written by another version of dawnwatch-server"
+    )]
+    Frame {
+        /// The frame's position.
+        frame: u64,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// What one group of inputs led to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Journal position of the last input of the group: effects at or below it are never carried out again.
+    pub position: u64,
+    /// The server's wall clock.
+    pub wall: Timestamp,
+    /// The effects, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// The open ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    log: Log,
+    head: [u8; HASH],
+    position: u64,
+}
+
+impl Ledger {
+    /// Opens the ledger of a data directory and finds its head.
+    ///
+    /// # Errors
+    /// Where the log cannot be opened or its last frame was written by another version.
+    pub fn open(disk: &Arc<dyn Disk>, data: &Path) -> Result<Ledger, Error> {
+        let dir = data.join("ledger");
+        let (log, recovery) = Log::open(Arc::clone(disk), &dir, options())?;
+        if let Some(cut) = recovery.cut {
+            tracing::info!(bytes = cut.bytes, "torn tail of the ledger cut off");
+        }
+        let from = log
+            .segments()
+            .iter()
+            .rev()
+            .map(|s| s.first_position)
+            .find(|first| *first < log.next_position());
+        let mut ledger = Ledger {
+            log,
+            head: [0; HASH],
+            position: 0,
+        };
+        for read in Reader::open(Arc::clone(disk), &dir, *b"LEDG", from.unwrap_or(1))? {
+            if let Read::Frame { position, payload } = read? {
+                ledger.position = decode(position, &payload)?.1.position;
+                ledger.head = hash(&payload);
+            }
+        }
+        Ok(ledger)
+    }
+
+    /// Appends the effects of a group and syncs: at return they are durable.
+    ///
+    /// # Errors
+    /// Where the disk is full or failed: no effect may leave.
+    pub fn append(&mut self, frame: &Frame) -> Result<(), Error> {
+        let mut payload = vec![VERSION];
+        payload.extend_from_slice(&self.head);
+        let payload = plain::bytes_after(payload, frame);
+        if let Err(error) = self.log.append(&payload) {
+            self.log.heal()?;
+            return Err(error.into());
+        }
+        self.log.sync()?;
+        self.head = hash(&payload);
+        self.position = frame.position;
+        Ok(())
+    }
+
+    /// The journal position up to which all effects are in the ledger.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The head of the hash chain, hex.
+    #[must_use]
+    pub fn head(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.head)
+    }
+}
+
+/// Reads the whole ledger, checking the chain: a frame whose hash does not follow is an error. Returns how many there are.
+///
+/// # Errors
+/// As [`walk`].
+pub fn verify(disk: &Arc<dyn Disk>, data: &Path) -> Result<u64, Error> {
+    let mut frames = 0;
+    walk(disk, data, |_| frames += 1)?;
+    Ok(frames)
+}
+
+/// Shows every frame of a ledger in order, checking the chain.
+///
+/// # Errors
+/// Where the log cannot be read, is damaged, or a frame's hash does not follow.
+pub fn walk(disk: &Arc<dyn Disk>, data: &Path, mut see: impl FnMut(Frame)) -> Result<(), Error> {
+    let mut head = [0; HASH];
+    for read in Reader::open(Arc::clone(disk), &data.join("ledger"), *b"LEDG", 1)? {
+        match read? {
+            Read::Frame {
+                position: frame,
+                payload,
+            } => {
+                let (before, decoded) = decode(frame, &payload)?;
+                if before != head {
+                    let why = "the hash chain is broken before it".to_owned();
+                    return Err(Error::Frame { frame, why });
+                }
+                head = hash(&payload);
+                see(decoded);
+            }
+            Read::Damage { from_position, .. } => {
+                let why = "damaged on disk".to_owned();
+                return Err(Error::Frame {
+                    frame: from_position,
+                    why,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn options() -> Options {
+    Options {
+        kind: *b"LEDG",
+        segment_bytes: SEGMENT_BYTES,
+        preallocate: false,
+        header_note: Vec::new(),
+    }
+}
+
+fn decode(position: u64, payload: &[u8]) -> Result<([u8; HASH], Frame), Error> {
+    let broken = |why: String| Error::Frame {
+        frame: position,
+        why,
+    };
+    let Some((version, rest)) = payload.split_first() else {
+        return Err(broken("empty".to_owned()));
+    };
+    if *version != VERSION {
+        return Err(broken(format!(
+            "version {version}, this build reads {VERSION}"
+        )));
+    }
+    let Some((before, body)) = rest.split_first_chunk::<HASH>() else {
+        return Err(broken("too short".to_owned()));
+    };
+    let frame = postcard::from_bytes(body).map_err(|e| broken(e.to_string()))?;
+    Ok((*before, frame))
+}
+
+fn hash(payload: &[u8]) -> [u8; HASH] {
+    let mut out = [0; HASH];
+    out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, payload).as_ref());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dawnwatch_engine::Entry;
+    use dawnwatch_segment::RealDisk;
+
+    fn frame(position: u64) -> Frame {
+        let effects = vec![Effect::Record(Entry::Server {
+            what: format!("event {position}"),
+        })];
+        Frame {
+            position,
+            wall: Timestamp::UNIX_EPOCH,
+            effects,
+        }
+    }
+
+    #[test]
+    fn the_chain_goes_on_over_a_restart_and_shows_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let mut ledger = Ledger::open(&disk, dir.path()).unwrap();
+        ledger.append(&frame(3)).unwrap();
+        ledger.append(&frame(9)).unwrap();
+        let head = ledger.head();
+        drop(ledger);
+        let mut ledger = Ledger::open(&disk, dir.path()).unwrap();
+        assert_eq!((ledger.position(), ledger.head()), (9, head));
+        ledger.append(&frame(10)).unwrap();
+        drop(ledger);
+        assert_eq!(verify(&disk, dir.path()).unwrap(), 3);
+
+        // Somebody rewrites history with a valid checksum: the frame itself reads well, the chain does not.
+        let other = tempfile::tempdir().unwrap();
+        let mut forged = Ledger::open(&disk, other.path()).unwrap();
+        forged.append(&frame(4)).unwrap();
+        forged.head = ledger_head_after(&disk, dir.path(), 1);
+        forged.append(&frame(9)).unwrap();
+        assert!(
+            verify(&disk, other.path())
+                .unwrap_err()
+                .to_string()
+                .contains("hash chain")
+        );
+    }
+
+    fn ledger_head_after(disk: &Arc<dyn Disk>, data: &Path, frames: usize) -> [u8; HASH] {
+        let reader = Reader::open(Arc::clone(disk), &data.join("ledger"), *b"LEDG", 1).unwrap();
+        let Read::Frame { payload, .. } = reader.into_iter().nth(frames - 1).unwrap().unwrap()
+        else {
+            panic!("damage in a fresh ledger")
+        };
+        hash(&payload)
+    }
+}

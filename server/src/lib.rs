@@ -1,0 +1,35 @@
+//! The server: takes in, keeps, judges, tells.
+//!
+//! One way through: [`ingest`] -> [`journal`] -> [`watch`] -> [`ledger`] -> [`notify`]. Reads go past it: [`api`] answers
+//! from the published [`watch::Published`] view and from [`history`].
+//!
+//! - [`app`]: knows all rooms, starts and stops them.
+//! - [`clock`]: the only one who asks what time it is.
+//! - [`config`]: `dawnwatch.toml`, every mistake at once.
+//! - [`identity`]: the CA, join tokens, hosts, TLS.
+//! - [`ingest`]: the agents' stream.
+//! - [`journal`]: stamped inputs, synced before they are acknowledged or judged.
+//! - [`watch`]: the one thread that drives the pure engine, and its recovery.
+//! - [`ledger`]: what happened and who did what, hash-chained.
+//! - [`checkpoint`]: what recovery starts from.
+//! - [`nights`]: sealed reviews.
+//! - [`published`]: what readers see.
+//! - [`history`]: the head and the hour files.
+//! - [`notify`]: the outbox and its channels.
+//! - [`api`]: the JSON API on a Unix socket.
+
+pub mod api;
+pub mod app;
+pub mod checkpoint;
+pub mod clock;
+pub mod config;
+pub mod history;
+pub mod identity;
+pub mod ingest;
+pub mod journal;
+pub mod ledger;
+pub mod nights;
+pub mod notify;
+mod plain;
+pub mod published;
+pub mod watch;

@@ -1,0 +1,146 @@
+//! `dawnwatch-server`: reads its command line, runs [`dawnwatch_server::app`].
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use dawnwatch_server::app::{self, Options};
+use dawnwatch_server::identity::First;
+use dawnwatch_server::ledger;
+use tracing_subscriber::EnvFilter;
+
+/// Takes in what agents measure, keeps it, judges it, and has the review ready in the morning.
+#[derive(Debug, Parser)]
+#[command(name = "dawnwatch-server", version)]
+struct Arguments {
+    /// The data directory.
+    #[arg(
+        long,
+        global = true,
+        env = "DAWNWATCH_DATA",
+        default_value = "/var/lib/dawnwatch-server"
+    )]
+    data: PathBuf,
+    /// The configuration; by default dawnwatch.toml in the data directory, and none at all is fine.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the server (the default).
+    Run {
+        /// Where to listen for agents.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// A further name or address that agents reach this server by; may be given again.
+        #[arg(long = "name", value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Reads the configuration and says all that is wrong with it.
+    Check,
+    /// Reads the whole ledger and checks its hash chain.
+    Verify,
+}
+
+#[allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "this is what the person who starts it reads"
+)]
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    let filter =
+        EnvFilter::try_from_env("DAWNWATCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let mut options = Options {
+        data: arguments.data,
+        config: arguments.config,
+        listen: None,
+        names: Vec::new(),
+    };
+    let done = match arguments.command {
+        None => serve(options),
+        Some(Command::Run { listen, names }) => {
+            (options.listen, options.names) = (listen, names);
+            serve(options)
+        }
+        Some(Command::Check) => {
+            app::load_settings(&options).map(|_| println!("the configuration is fine"))
+        }
+        Some(Command::Verify) => verify(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("dawnwatch-server: {failed}");
+            ExitCode::from(failed.exit_code())
+        }
+    }
+}
+
+fn serve(options: Options) -> Result<(), app::Failed> {
+    let data = options.data.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|source| app::Failed::System {
+        what: "start the runtime".to_owned(),
+        source,
+    })?;
+    let ran = runtime.block_on(app::run(options, |ready| print_ready(ready, &data)));
+    runtime.shutdown_background();
+    ran
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "this is what the person who starts it reads"
+)]
+fn print_ready(ready: &app::Ready, data: &std::path::Path) {
+    println!(
+        "Agents   {} (gRPC, mutual TLS)   CA SHA-256 {}",
+        ready.dial(),
+        ready.pin
+    );
+    println!("Review   dawnwatch --data {}", data.display());
+    match &ready.first {
+        // The secret is for eyes, not for a service manager's journal.
+        First::Start(line) if std::io::stdout().is_terminal() => {
+            println!("Add a host: paste there as root (24 h, up to 500 hosts):");
+            println!("   dawnwatch-agent join {} {line}", ready.dial());
+        }
+        First::Start(_) | First::Again => println!(
+            "Add a host: dawnwatch --data {} token create",
+            data.display()
+        ),
+    }
+    println!("ready");
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "this is what the person who asks reads"
+)]
+fn verify(options: &Options) -> Result<(), app::Failed> {
+    let disk: Arc<dyn dawnwatch_segment::Disk> = Arc::new(dawnwatch_segment::RealDisk);
+    let frames = ledger::verify(&disk, &options.data)?;
+    println!("ledger whole: {frames} frames, the hash chain holds");
+    Ok(())
+}
