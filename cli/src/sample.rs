@@ -88,6 +88,7 @@ pub(crate) fn incident() -> Incident {
         severity: Severity::Critical,
         what: "off or hung".to_owned(),
         since: at("2026-10-04T01:12:08Z"),
+        turned: None,
         until: None,
         taken: Some(("A. Ruiz".to_owned(), at("2026-10-04T01:20:00Z"))),
         cause: "cause unknown".to_owned(),
@@ -116,6 +117,7 @@ pub(crate) fn history() -> History {
         kind: Kind::Gauge,
         zone: "Europe/Berlin".to_owned(),
         points,
+        peaks: Vec::new(),
         samples: 150,
         repeated: 0,
     }

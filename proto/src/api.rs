@@ -121,6 +121,9 @@ pub struct History {
     pub zone: String,
     /// Time and value; none where a sample is missing. Counters: rate a second since the sample before.
     pub points: Vec<(Timestamp, Option<f64>)>,
+    /// Where there are more samples than points: the highest value behind each point, which its mean hides.
+    #[serde(default)]
+    pub peaks: Vec<Option<f64>>,
     /// How many raw samples stand behind the points.
     pub samples: u64,
     /// Samples that were held more than once and counted once; anything but 0 is a fault of the server.
@@ -149,6 +152,9 @@ pub struct Incident {
     pub what: String,
     /// Since when.
     pub since: Timestamp,
+    /// Where `what` began later than that: since when it holds, and what came first.
+    #[serde(default)]
+    pub turned: Option<crate::review::Turned>,
     /// Until when.
     pub until: Option<Timestamp>,
     /// Who took it, and when.

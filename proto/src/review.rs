@@ -127,6 +127,16 @@ pub struct Coverage {
     pub unwatched: Vec<Unwatched>,
     /// Samples that agents counted as dropped.
     pub ticks_dropped: u64,
+    /// The server's first start, where that was within the window: before it nothing was expected.
+    #[serde(default)]
+    pub first_start: Option<Timestamp>,
+    /// Hosts that joined within the window and count from then on.
+    #[serde(default)]
+    pub joined: u32,
+    /// Jumps of the server's wall clock that touch the window: when, and by how many seconds. Time that was jumped over
+    /// never was, and was not expected.
+    #[serde(default)]
+    pub jumps: Vec<(Timestamp, i64)>,
 }
 
 /// A host that was not watched for a while.
@@ -146,6 +156,15 @@ pub struct Unwatched {
     pub importance: Importance,
 }
 
+/// What a finding was before it became what it is called by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turned {
+    /// Since when the words of `what` hold.
+    pub at: Timestamp,
+    /// What it was from its beginning on, such as `filling`.
+    pub from: String,
+}
+
 /// A finding as it stands in a review.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -161,6 +180,9 @@ pub struct Row {
     pub severity: Severity,
     /// Since when.
     pub since: Timestamp,
+    /// Where `what` began later than that: since when it holds, and what came first.
+    #[serde(default)]
+    pub turned: Option<Turned>,
     /// Until when, if it ended.
     pub until: Option<Timestamp>,
     /// Cause, or `cause unknown`.
@@ -186,6 +208,9 @@ pub struct Change {
     pub at: Timestamp,
     /// In words, with who did it if known.
     pub text: String,
+    /// What many hosts did alike, such as `joined`: many of one group share a line. Empty: stands alone.
+    #[serde(default)]
+    pub group: String,
 }
 
 /// What was told to whom.

@@ -8,6 +8,8 @@
 //! | 1 | this column is missing |
 //! | zigzag(value - base) + 2 | any other value; the difference wraps, a missing base counts as 0 |
 //!
+//! A lone column as in the base row may be coded either way; a difference of nothing is the shorter one.
+//!
 //! The sender repeats the base row every [`BASE_EVERY`] ticks, at the start of a connection and after each change of
 //! schema, so that one lost connection never spoils a later tick.
 
@@ -39,7 +41,8 @@ pub fn encode_row(row: &[i64], base: Option<&[i64]>) -> Vec<u8> {
             .enumerate()
             .take_while(|(k, v)| **v == base_of(i + k))
             .count();
-        if same > 0 {
+        // One alone is shorter as a difference of nothing.
+        if same > 1 {
             put(&mut out, 0);
             put(&mut out, same as u128 - 1);
             i += same;
@@ -382,6 +385,10 @@ mod tests {
     fn the_format_stays() {
         let bytes = encode_row(&[5, 5, 5, MISSING, -1, 300], Some(&[5, 5, 5, 0, 0, 0]));
         assert_eq!(bytes, [0, 2, 1, 3, 0xda, 4]);
+        let bytes = encode_row(&[5, 6, 5, MISSING, 7, 7], Some(&[5, 5, 5, MISSING, 7, 7]));
+        assert_eq!(bytes, [2, 4, 0, 3]);
+        let bytes = encode_row(&[5, 6, MISSING, 6], Some(&[5, 5, MISSING, 5]));
+        assert_eq!(bytes, [2, 4, 1, 4]);
     }
 
     #[test]

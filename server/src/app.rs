@@ -3,7 +3,8 @@
 mod start;
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,27 +13,44 @@ use dawnwatch_engine::input::{Input, Notice};
 use dawnwatch_proto::pb::enrolment_server::EnrolmentServer;
 use dawnwatch_proto::untrusted::term;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch as tokio_watch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
 use crate::clock::{Clock, Stamper};
 use crate::config::Settings;
 use crate::history::History;
 use crate::identity::{self, Enrolment, Identity, Limits};
 use crate::ingest::Ingest;
-use crate::journal::{self, Journal, Submit};
+use crate::journal::{self, Journal, Submit, Written};
 use crate::notify::{self, Outbox};
 use crate::published::Published;
-use crate::watch::{self, Recovered, Tools};
+use crate::watch::{self, Recovered, Tools, Watch};
 use crate::{api, nights};
 
 pub use start::{Failed, Options, Ready, load_settings};
 
 /// Streams that are told to drain get this long to take their last acknowledgement.
-const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Sends under way may end within this when the server stops; the rest goes out after the next start.
+/// Sends under way may end within this when the server stops, while streams drain; the rest goes out after the next start.
 const OUTBOX_WITHIN: Duration = Duration::from_secs(2);
+
+/// Journal and watch get this long for what has come in and the last checkpoint, a fraction of a second as a rule. What they
+/// do not finish is replayed at the next start.
+const ROOMS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A configuration taken up anew waits this long for its place in the journal.
+const CONFIG_WITHIN: Duration = Duration::from_secs(5);
+
+/// Longest text of a finding about the server itself, in bytes: it is kept, shown and mailed whole.
+const NOTICE_BYTES_MAX: usize = 4 * 1024;
+
+/// A stream that says nothing for this long is asked whether it is there. Longer than a tick, so that a quiet agent is never
+/// asked, for each question and its answer weigh as much as half a tick.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long the answer may take: a dead connection is noticed within 20 seconds.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A join request is a CSR and a few names.
 const ENROLMENT_BYTES_MAX: usize = 64 * 1024;
@@ -49,8 +67,13 @@ struct Running {
     clock: Clock,
     identity: Arc<Identity>,
     journal: mpsc::Sender<Submit>,
-    outbox: Arc<Mutex<Outbox>>,
+    outbox: SharedOutbox,
+    /// Tells the watch not to wait for anything any more.
+    stopping: Arc<AtomicBool>,
 }
+
+/// The outbox; none once it was stopped: what is decided after that is sent after the next start.
+type SharedOutbox = Arc<Mutex<Option<Outbox>>>;
 
 /// Runs the server until it is told to stop. `ready` is called with the bound address once agents can connect.
 ///
@@ -69,37 +92,27 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     let disk: Arc<dyn dawnwatch_segment::Disk> = Arc::new(dawnwatch_segment::RealDisk);
     // Before recovery: opening cuts off a torn tail, which was never acknowledged.
     let (log, _) = journal::open(&disk, &options.data)?;
-    let (recovered, history, published, release) = start::recover(&options, &outbox, &tx)?;
-    let Recovered {
-        watch,
-        held,
-        at,
-        damage,
-        replayed,
-        ..
-    } = recovered;
-    if replayed > 0 {
-        tracing::info!(inputs = replayed, "journal replayed");
-    }
-    watch.send_pending();
     let (groups, inbox) = std_mpsc::sync_channel(journal::GROUPS);
-    let stamper = Stamper::after(at, clock.wall(), clock.boot_ms());
+    let rooms = start::recover(&options, &outbox, &tx, log.next_position())?;
+    let start::Rooms {
+        recovered,
+        history,
+        published,
+        release,
+        stopping,
+    } = rooms;
+    let (at, damage) = (recovered.at, recovered.damage);
     let journal = Journal {
         log,
-        stamper,
-        held,
+        stamper: Stamper::after(at, clock.wall(), clock.boot_ms()),
+        held: recovered.held,
         clock,
         groups,
+        refusing: false,
     };
-    let (failed, mut failure) = mpsc::channel(2);
-    let threads = [
-        spawn("journal", failed.clone(), move || {
-            journal.run(rx, &release).map_err(Failed::from)
-        })?,
-        spawn("watch", failed, move || {
-            watch.run(&inbox).map_err(Failed::from)
-        })?,
-    ];
+    recovered.watch.send_pending();
+    let mut threads = Threads::start(journal, rx, release, recovered.watch, inbox)?;
+    let mut signals = Signals::listen()?;
     start::introduce(&options, &settings, &identity, &tx, at, damage).await;
 
     let running = Running {
@@ -108,23 +121,87 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         identity,
         journal: tx,
         outbox,
+        stopping,
     };
     let (stop, stopped) = tokio_watch::channel(false);
     let api = running.api(&history, &published, stopped.clone(), address, &names)?;
     let agents = running.agents(listener, stopped)?;
     let pin = data_encoding::HEXUPPER.encode(&running.identity.pin());
+    let hosts = running.identity.hosts().len();
+    tracing::info!(%address, hosts, "ready");
     ready(&start::Ready {
         address,
         names,
         first,
         pin,
     });
-    let ended = running.until_stopped(&mut failure).await;
+    let ended = running
+        .until_stopped(&mut threads.failure, &mut signals)
+        .await;
+    tracing::info!("stopping");
     let _ = stop.send(true);
-    // Connections that do not end in time are cut: what they had not acknowledged comes again.
-    let _ = tokio::time::timeout(DRAIN_WITHIN, agents).await;
-    api.abort();
-    running.shut_down(threads, &mut failure, ended).await
+    running.stopping.store(true, Ordering::Relaxed);
+    tokio::select! {
+        ended = running.shut_down(threads, ended, agents) => {
+            api.abort();
+            ended
+        }
+        () = signals.end() => Err(Failed::Cut),
+    }
+}
+
+/// The threads of journal and watch.
+struct Threads {
+    running: [JoinHandle<()>; 2],
+    /// Where their end is told.
+    failure: mpsc::Receiver<Result<(), Failed>>,
+}
+
+impl Threads {
+    fn start(
+        journal: Journal,
+        inbox: mpsc::Receiver<Submit>,
+        release: journal::Release,
+        watch: Watch,
+        groups: std_mpsc::Receiver<Written>,
+    ) -> Result<Threads, Failed> {
+        let (failed, failure) = mpsc::channel(2);
+        let running = [
+            spawn("journal", failed.clone(), move || {
+                journal.run(inbox, &release).map_err(Failed::from)
+            })?,
+            spawn("watch", failed, move || {
+                watch.run(&groups).map_err(Failed::from)
+            })?,
+        ];
+        Ok(Threads { running, failure })
+    }
+}
+
+/// What the server is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, Failed> {
+        let listen = |kind| signal(kind).map_err(Failed::signals);
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal to end.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 impl Running {
@@ -180,8 +257,8 @@ impl Running {
             Limits::default(),
         );
         let server = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(Some(4))
             .initial_stream_window_size(Some(256 * 1024))
             .initial_connection_window_size(Some(256 * 1024))
@@ -202,103 +279,131 @@ impl Running {
     async fn until_stopped(
         &self,
         failure: &mut mpsc::Receiver<Result<(), Failed>>,
+        signals: &mut Signals,
     ) -> Result<(), Failed> {
-        let listen = |kind| signal(kind).map_err(Failed::signals);
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut hang_up = listen(SignalKind::hangup())?;
         let mut ticks = tokio::time::interval(TICK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut renewals = tokio::time::interval(RENEW_EVERY);
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => self.reload(),
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.hang_up.recv() => self.reload().await,
                 Some(ended) = failure.recv() => return ended,
-                _ = ticks.tick() => submit_soon(&self.journal, Input::Tick),
+                _ = ticks.tick() => drop(submit_soon(&self.journal, Input::Tick)),
                 _ = renewals.tick() => self.renew(),
             }
         }
     }
 
     /// Takes up a changed configuration; a broken one leaves the old one in force, and a finding says so.
-    fn reload(&self) {
-        match load_settings(&self.options) {
-            Ok(settings) => {
-                let outbox = self
-                    .outbox
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .replace_channels(&settings.channels);
-                if let Err(error) = outbox {
-                    tracing::error!(%error, "channels not taken up");
-                }
-                submit_soon(&self.journal, Input::Config(Box::new(settings.engine)));
-                submit_soon(&self.journal, notice("config", String::new()));
-                tracing::info!("configuration taken up");
-            }
-            Err(error) => {
-                tracing::warn!(%error, "configuration not taken up, the old one stays in force");
-                let text =
-                    format!("configuration not taken up, the old one stays in force: {error}");
-                submit_soon(&self.journal, notice("config", text));
-            }
+    async fn reload(&self) {
+        let settings = match load_settings(&self.options) {
+            Ok(settings) => settings,
+            Err(error) => return self.not_taken_up(&error.to_string()),
+        };
+        // The engine first: a channel that it does not know yet is sent nothing, one that is gone would refuse what it is sent.
+        let config = Input::Config(Box::new(settings.engine));
+        let (reply, durable) = oneshot::channel();
+        let journalled = tokio::time::timeout(CONFIG_WITHIN, async {
+            let submit = Submit::Input(Box::new(config), Some(reply));
+            self.journal.send(submit).await.ok()?;
+            durable.await.ok()
+        });
+        match journalled.await {
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(full))) => return self.not_taken_up(&full.to_string()),
+            Ok(None) | Err(_) => return self.not_taken_up("the journal is behind, try again"),
         }
+        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = outbox
+            .as_mut()
+            .map(|outbox| outbox.replace_channels(&settings.channels))
+        {
+            tracing::error!(%error, "channels not taken up");
+        }
+        submit_soon(&self.journal, notice("config", ""));
+        tracing::info!("configuration taken up");
+    }
+
+    fn not_taken_up(&self, why: &str) {
+        tracing::warn!(
+            why,
+            "configuration not taken up, the old one stays in force"
+        );
+        let text = format!("configuration not taken up, the old one stays in force: {why}");
+        submit_soon(&self.journal, notice("config", &text));
     }
 
     fn renew(&self) {
         if let Err(error) = self.identity.renew_if_due(self.clock.wall()) {
             tracing::error!(%error, "own certificate not renewed");
-            submit_soon(&self.journal, notice("certificate", error.to_string()));
+            submit_soon(&self.journal, notice("certificate", &error.to_string()));
         }
     }
 
-    /// Stops journal, watch and outbox in this order; a clean stop leaves its mark.
+    /// Stops streams and outbox, then journal and watch; a clean stop leaves its mark.
     async fn shut_down(
         self,
-        threads: [JoinHandle<()>; 2],
-        failure: &mut mpsc::Receiver<Result<(), Failed>>,
+        threads: Threads,
         ended: Result<(), Failed>,
+        agents: tokio::task::JoinHandle<()>,
     ) -> Result<(), Failed> {
-        let _ = self.journal.send(Submit::Stop).await;
-        let Running {
-            outbox,
-            options,
-            journal,
-            ..
-        } = self;
-        drop(journal);
-        let joined = tokio::task::spawn_blocking(move || threads.map(JoinHandle::join));
-        let _ = joined.await;
+        let outbox = self
+            .outbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // What comes of the last sends is journalled, so the outbox goes first.
+        let quiet = tokio::task::spawn_blocking(move || {
+            outbox.is_none_or(|outbox| outbox.stop(OUTBOX_WITHIN))
+        });
+        // Connections that do not end in time are cut: what they had not acknowledged comes again.
+        let (_, _) = tokio::join!(tokio::time::timeout(DRAIN_WITHIN, agents), quiet);
+        let Threads {
+            running,
+            mut failure,
+        } = threads;
+        let rooms = tokio::time::timeout(ROOMS_WITHIN, async {
+            let _ = self.journal.send(Submit::Stop).await;
+            let joined = tokio::task::spawn_blocking(move || running.map(JoinHandle::join));
+            joined.await
+        });
+        let in_time = rooms.await.is_ok();
         let mut ended = ended;
         while let Ok(result) = failure.try_recv() {
             ended = ended.and(result);
         }
-        if let Some(outbox) = Arc::into_inner(outbox) {
-            let outbox = outbox.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let _ = outbox.stop(OUTBOX_WITHIN);
-        }
-        if ended.is_ok() {
-            start::mark_clean(&options.data)?;
+        if !in_time {
+            tracing::warn!(
+                "journal or watch did not end in time, the next start replays the journal"
+            );
+        } else if ended.is_ok() {
+            start::mark_clean(&self.options.data)?;
+            tracing::info!("stopped");
         }
         ended
     }
 }
 
-/// Hands an input to the journal without waiting: time that passes and findings are never worth a stall.
-fn submit_soon(journal: &mpsc::Sender<Submit>, input: Input) {
-    if let Err(mpsc::error::TrySendError::Full(_)) =
-        journal.try_send(Submit::Input(Box::new(input), None))
-    {
+/// Hands an input to the journal without waiting: time that passes and findings are never worth a stall. False where there
+/// is no room at present.
+fn submit_soon(journal: &mpsc::Sender<Submit>, input: Input) -> bool {
+    let sent = journal.try_send(Submit::Input(Box::new(input), None));
+    // A journal that has ended takes nothing ever again: that is no reason to try once more.
+    let full = matches!(sent, Err(mpsc::error::TrySendError::Full(_)));
+    if full {
         tracing::debug!("journal is behind, an input of the server itself was left out");
     }
+    !full
 }
 
-fn notice(subject: &str, text: String) -> Input {
+fn notice(subject: &str, text: &str) -> Input {
+    let mut text = term(text);
+    text.truncate(text.floor_char_boundary(NOTICE_BYTES_MAX));
     Input::Server(Notice {
         subject: subject.to_owned(),
-        text: term(&text),
+        text,
         critical: false,
     })
 }
@@ -310,10 +415,12 @@ fn spawn(
     run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
 ) -> Result<JoinHandle<()>, Failed> {
     let thread = std::thread::Builder::new().name(name.to_owned());
+    let room = name.to_owned();
     let spawned = thread.spawn(move || {
-        let result = run();
+        // A room that panics ends the server like one that fails: nothing may be taken in that nobody judges.
+        let result = catch_unwind(AssertUnwindSafe(run));
         // The app may have stopped listening already.
-        let _ = ended.blocking_send(result);
+        let _ = ended.blocking_send(result.unwrap_or(Err(Failed::Panicked(room))));
     });
     spawned.map_err(|source| Failed::thread(name, source))
 }

@@ -1,6 +1,6 @@
 //! What recovery starts from: the engine, the head, the pending outbox, at a journal position.
 //!
-//! File `checkpoint/{frame:020}.ckpt`: magic "DWCK", version u32 LE, CRC32C u32 LE of the rest, then the postcard form of
+//! File `checkpoint/{frame:020}.ckpt`: magic "DWCK", version u32 LE, CRC32C u32 LE of the version and the rest, then the postcard form of
 //! [`Checkpoint`]. Two are kept: a newest one that cannot be read costs a longer replay and nothing else.
 
 use std::fs::{self, File};
@@ -43,8 +43,20 @@ pub struct WriteError {
     source: io::Error,
 }
 
-/// Writes a checkpoint (tmp, fsync, rename, fsync of the directory) and removes all but the newest two. Returns the frame
-/// below which the journal is not needed by any of them.
+/// Why a checkpoint cannot be taken up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Damaged, or not there: an older one may do.
+    #[error("{0}")]
+    Damaged(String),
+    /// Written by a version that this build does not read: nothing may go on from less than it knows.
+    #[error("{0}")]
+    Version(String),
+}
+
+/// Writes a checkpoint (tmp, fsync, rename, fsync of the directory) and removes all but the newest two. One that
+/// goes further than this is of a journal whose end was lost, and is removed too. Returns the frame below which the journal is
+/// not needed by any of them.
 ///
 /// # Errors
 /// [`WriteError`]; the older checkpoints still stand.
@@ -55,53 +67,59 @@ pub fn write(data: &Path, checkpoint: &Checkpoint) -> Result<u64, WriteError> {
     let mut bytes = Vec::with_capacity(HEADER + body.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&crc(&body).to_le_bytes());
+    bytes.extend_from_slice(&crc(VERSION, &body).to_le_bytes());
     bytes.extend_from_slice(&body);
     replace(&path, &bytes).map_err(|source| WriteError {
         path: path.clone(),
         source,
     })?;
-    let mut frames = list(&dir);
-    while frames.len() > 2 {
+    let (mut frames, lost): (Vec<u64>, Vec<u64>) = list(&dir)
+        .into_iter()
+        .partition(|frame| *frame <= checkpoint.frame);
+    let old = frames.len().saturating_sub(2);
+    for frame in lost.into_iter().chain(frames.drain(..old)) {
         // A checkpoint that cannot be removed is removed after the next one.
-        let _ = fs::remove_file(dir.join(format!("{:020}.ckpt", frames.remove(0))));
+        let _ = fs::remove_file(dir.join(format!("{frame:020}.ckpt")));
     }
     Ok(frames.first().copied().unwrap_or(checkpoint.frame))
 }
 
-/// Reads the newest checkpoint that can be read; the second value lists those that could not.
+/// The frames that there are checkpoints of, newest first.
 #[must_use]
-pub fn newest(data: &Path) -> (Option<Checkpoint>, Vec<String>) {
-    let dir = data.join("checkpoint");
-    let mut damaged = Vec::new();
-    for frame in list(&dir).into_iter().rev() {
-        let path = dir.join(format!("{frame:020}.ckpt"));
-        match read(&path) {
-            Ok(checkpoint) => return (Some(checkpoint), damaged),
-            Err(why) => damaged.push(format!("{}: {why}", path.display())),
-        }
-    }
-    (None, damaged)
+pub fn frames(data: &Path) -> Vec<u64> {
+    let mut frames = list(&data.join("checkpoint"));
+    frames.reverse();
+    frames
 }
 
-fn read(path: &Path) -> Result<Checkpoint, String> {
-    let bytes = fs::read(path).map_err(|e| e.to_string())?;
-    let (header, body) = bytes.split_at_checked(HEADER).ok_or("too short")?;
-    if &header[..4] != MAGIC {
-        return Err("not a checkpoint".to_owned());
-    }
+/// Reads a checkpoint.
+///
+/// # Errors
+/// [`ReadError`] says whether an older one may take its place.
+pub fn read(data: &Path, frame: u64) -> Result<Checkpoint, ReadError> {
+    let path = data.join("checkpoint").join(format!("{frame:020}.ckpt"));
+    let damaged = |why: &str| ReadError::Damaged(format!("{}: {why}", path.display()));
+    let bytes = fs::read(&path).map_err(|e| damaged(&e.to_string()))?;
+    let Some((header, body)) = bytes.split_at_checked(HEADER) else {
+        return Err(damaged("too short"));
+    };
     let word = |at: usize| {
         header[at..]
             .first_chunk::<4>()
             .map_or(0, |b| u32::from_le_bytes(*b))
     };
-    if word(4) != VERSION {
-        return Err(format!("version {}, this build reads {VERSION}", word(4)));
+    if &header[..4] != MAGIC {
+        return Err(damaged("not a checkpoint"));
     }
-    if word(8) != crc(body) {
-        return Err("damaged on disk".to_owned());
+    if word(8) != crc(word(4), body) {
+        return Err(damaged("damaged on disk"));
     }
-    postcard::from_bytes(body).map_err(|e| e.to_string())
+    if word(4) > VERSION {
+        let (path, version) = (path.display(), word(4));
+        let why = format!("{path} has version {version}, this build reads up to {VERSION}");
+        return Err(ReadError::Version(why));
+    }
+    postcard::from_bytes(body).map_err(|e| damaged(&e.to_string()))
 }
 
 fn list(dir: &Path) -> Vec<u64> {
@@ -127,15 +145,24 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .ok_or_else(|| io::Error::other("a path without a directory"))?;
     fs::create_dir_all(dir)?;
     let tmp = path.with_extension("tmp");
-    let mut file = File::create(&tmp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&tmp, path)?;
+    let written = write_synced(&tmp, bytes).and_then(|()| fs::rename(&tmp, path));
+    if let Err(error) = written {
+        // On a full disk what is left of it would take the room that is missing.
+        let _ = fs::remove_file(&tmp);
+        return Err(error);
+    }
     File::open(dir)?.sync_all()
 }
 
-fn crc(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Over version and content, so that a version that flipped is told from a later one.
+fn crc(version: u32, body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&version.to_le_bytes()), body)
 }
 
 #[cfg(test)]
@@ -153,14 +180,27 @@ mod tests {
         }
     }
 
+    /// The frame of the first one that can be read, and how many before it could not.
+    fn newest(data: &Path) -> (Option<u64>, usize) {
+        let mut damaged = 0;
+        for frame in frames(data) {
+            match read(data, frame) {
+                Ok(found) => return (Some(found.frame), damaged),
+                Err(ReadError::Damaged(_)) => damaged += 1,
+                Err(ReadError::Version(why)) => panic!("{why}"),
+            }
+        }
+        (None, damaged)
+    }
+
     #[test]
     fn two_are_kept_and_a_damaged_one_falls_back() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(newest(dir.path()).0.is_none());
+        assert_eq!(newest(dir.path()), (None, 0));
         assert_eq!(write(dir.path(), &checkpoint(5)).unwrap(), 5);
         assert_eq!(write(dir.path(), &checkpoint(9)).unwrap(), 5);
         assert_eq!(write(dir.path(), &checkpoint(12)).unwrap(), 9);
-        assert_eq!(newest(dir.path()).0.unwrap().frame, 12);
+        assert_eq!(newest(dir.path()), (Some(12), 0));
         let path = dir
             .path()
             .join("checkpoint")
@@ -168,18 +208,45 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
-            let (found, damaged) = newest(dir.path());
-            assert_eq!(
-                (found.unwrap().frame, damaged.len()),
-                (9, 1),
-                "cut at {cut}"
-            );
+            assert_eq!(newest(dir.path()), (Some(9), 1), "cut at {cut}");
         }
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &flipped).unwrap();
-            assert_eq!(newest(dir.path()).0.unwrap().frame, 9, "bit {bit}");
+            assert_eq!(newest(dir.path()).0, Some(9), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_later_version_is_no_damage_and_what_goes_too_far_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &checkpoint(3)).unwrap();
+        write(dir.path(), &checkpoint(8)).unwrap();
+        let path = |frame: u64| {
+            dir.path()
+                .join("checkpoint")
+                .join(format!("{frame:020}.ckpt"))
+        };
+        let mut later = fs::read(path(8)).unwrap();
+        later[4..8].copy_from_slice(&2u32.to_le_bytes());
+        let sum = crc(2, &later[HEADER..]);
+        later[8..12].copy_from_slice(&sum.to_le_bytes());
+        fs::write(path(8), &later).unwrap();
+        assert!(matches!(read(dir.path(), 8), Err(ReadError::Version(_))));
+        assert_eq!(write(dir.path(), &checkpoint(4)).unwrap(), 3);
+        assert_eq!(frames(dir.path()), [4, 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("x.json")).unwrap();
+        replace(
+            &dir.path().join("x.json"),
+            b"a file cannot replace a directory",
+        )
+        .unwrap_err();
+        assert!(!dir.path().join("x.tmp").exists());
     }
 }

@@ -41,6 +41,8 @@ pub struct Stamper {
     base_ms: u64,
     last: At,
     fresh: bool,
+    /// How it stood before the last stamp.
+    before: (At, bool),
 }
 
 impl Stamper {
@@ -58,6 +60,7 @@ impl Stamper {
             base_ms,
             last,
             fresh: true,
+            before: (last, true),
         }
     }
 
@@ -68,6 +71,7 @@ impl Stamper {
         let passed = i64::try_from(boot_ms - self.last.boot_ms).unwrap_or(i64::MAX);
         let step = moved.saturating_sub(passed);
         let stepped = (!self.fresh && step.abs() >= STEP_MS).then_some(step);
+        self.before = (self.last, self.fresh);
         self.fresh = false;
         self.last = At {
             wall,
@@ -82,9 +86,9 @@ impl Stamper {
         self.last.position += more;
     }
 
-    /// Takes back every position from this one on: what was stamped with them was not kept.
-    pub fn rewind(&mut self, position: u64) {
-        self.last.position = position - 1;
+    /// Takes the last stamp back with all its positions: what was stamped was not kept. A step of the clock is found again.
+    pub fn take_back(&mut self) {
+        (self.last, self.fresh) = self.before;
     }
 }
 
@@ -127,5 +131,18 @@ mod tests {
         );
         assert_eq!(stamper.stamp(wall(5_100), 500_100).1, Some(3_600_000));
         assert_eq!(stamper.stamp(wall(1_500), 500_100).1, Some(-3_600_000));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_stamped_again_with_its_step() {
+        let wall = |s| Timestamp::from_second(s).unwrap();
+        let mut stamper = Stamper::after(at(1_000, 100, 1), wall(1_000), 100);
+        stamper.stamp(wall(1_000), 100);
+        let (refused, step) = stamper.stamp(wall(9_000), 1_100);
+        stamper.skip(5);
+        stamper.take_back();
+        let (again, again_step) = stamper.stamp(wall(9_001), 2_100);
+        assert_eq!((refused.position, step), (3, Some(7_999_000)));
+        assert_eq!((again.position, again_step), (3, Some(7_999_000)));
     }
 }

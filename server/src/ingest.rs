@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
 use crate::identity::{Identity, Peer, Proven};
-use crate::journal::{Full, Submit};
+use crate::journal::{self, Full, Submit};
 
 /// An agent that connected and says nothing is let go after this.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -184,7 +184,8 @@ struct Session<'a> {
     next: Vec<u64>,
     /// The agent's clock minus the server's at the hello, milliseconds.
     offset_ms: i64,
-    acks: mpsc::UnboundedSender<Result<(u64, u64), Full>>,
+    /// What the journal knows this stream by.
+    stream: Arc<journal::Stream>,
     acked_ms: u64,
     /// An acknowledgement that waits for its minute.
     waiting: Option<(u32, u64)>,
@@ -200,11 +201,11 @@ impl Session<'_> {
         out: &mpsc::Sender<Outbound>,
         mut superseded: oneshot::Receiver<()>,
     ) -> Result<(), Status> {
-        let (acks, mut durable) = mpsc::unbounded_channel();
+        let (stream, mut durable) = journal::Stream::new();
         let hello = tokio::time::timeout(HELLO_WITHIN, inbound.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no hello within 10 s"))??;
-        let mut session = Session::greet(shared, proven.id, hello, out, acks).await?;
+        let mut session = Session::greet(shared, proven.id, hello, out, stream).await?;
         let mut stop = shared.stop.clone();
         let mut checks = tokio::time::interval(CHECK_EVERY);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -236,7 +237,7 @@ impl Session<'_> {
         host: HostId,
         hello: Option<pb::FromAgent>,
         out: &'a mpsc::Sender<Outbound>,
-        acks: mpsc::UnboundedSender<Result<(u64, u64), Full>>,
+        stream: Arc<journal::Stream>,
     ) -> Result<Session<'a>, Status> {
         let Some(pb::FromAgent {
             body: Some(from_agent::Body::Hello(hello)),
@@ -271,7 +272,7 @@ impl Session<'_> {
             epochs,
             next,
             offset_ms: hello.wall_ms.saturating_sub(wall.as_millisecond()),
-            acks,
+            stream,
             acked_ms: 0,
             waiting: None,
             urgent: true,
@@ -301,9 +302,7 @@ impl Session<'_> {
                     host: self.host,
                     schema,
                 };
-                self.shared
-                    .submit(Submit::Input(Box::new(input), None))
-                    .await
+                self.submit(input).await
             }
             Some(from_agent::Body::Batch(batch)) => self.batch(batch).await,
             Some(from_agent::Body::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
@@ -347,9 +346,13 @@ impl Session<'_> {
             items,
             offset_ms,
         };
-        self.shared
-            .submit(Submit::Batch(batch, self.acks.clone()))
-            .await
+        self.submit(Input::Batch(batch)).await
+    }
+
+    /// Hands on what belongs to the order of the stream.
+    async fn submit(&self, input: Input) -> Result<(), Status> {
+        let submit = Submit::Stream(Box::new(input), Arc::clone(&self.stream));
+        self.shared.submit(submit).await
     }
 
     /// The agent's clock minus the server's as a live tick shows it; none for backlog and events.

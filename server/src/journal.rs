@@ -1,18 +1,22 @@
 //! Log first: an input is stamped, journalled and synced; then acknowledged; then judged.
 //!
 //! One thread owns the journal. It takes what has come in as one group, drops what it holds already ((host, epoch, seq)
-//! counts once), writes the group as one frame and syncs it; then it acknowledges and hands the group to the watch.
+//! counts once), writes the group as one frame and syncs it; then it acknowledges and hands the group to the watch. What a
+//! welcome says is held is an acknowledgement too: it is answered after the sync, like all others.
 //! Frame payload: version u8, then the postcard form of [`Group`].
+
+mod held;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use dawnwatch_engine::At;
-use dawnwatch_engine::input::{Batch, Input};
-use dawnwatch_proto::{HostId, Item, SchemaId};
+use dawnwatch_engine::input::Input;
+use dawnwatch_proto::HostId;
 use dawnwatch_segment::{Disk, Log, Options};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,23 +25,28 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::{Clock, Stamper};
 use crate::plain;
 
+pub use held::Held;
+use held::Kept;
+
 /// Inputs that may wait for the journal: a full channel slows the streams, which the agents' spools absorb.
-pub const QUEUE: usize = 4_096;
+/// A batch of a backlog takes some 400 KB here, so this is also what bounds the memory of 10,000 agents that come back.
+pub const QUEUE: usize = 512;
 
 /// Groups that may wait for the watch: judging may lag behind this far before taking in slows down.
-pub const GROUPS: usize = 64;
+pub const GROUPS: usize = 16;
 
 /// Most inputs in one group: bounds the frame and the time to the next acknowledgement.
 const GROUP_INPUTS: usize = 2_048;
+
+/// A group that has grown to this many bytes is written: with one more input of the largest kind (10 MiB, 512 rows of 2,000
+/// columns) it still fits one frame.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 /// Under load the disk is synced at most every so often: four times a second costs little and delays nobody.
 const SYNC_EVERY: Duration = Duration::from_millis(250);
 
 /// Journal segments: small enough that releasing them gives space back soon.
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Epochs remembered for one host: one a start of its agent, and a spool holds the last few only.
-const EPOCHS_MAX: usize = 64;
 
 /// Version of the frame payload.
 const VERSION: u8 = 1;
@@ -97,8 +106,8 @@ impl Group {
 pub enum Submit {
     /// An input; the reply says that it is durable.
     Input(Box<Input>, Option<oneshot::Sender<Result<(), Full>>>),
-    /// Items of a stream; its acknowledgements go to `acks`.
-    Batch(Batch, Acks),
+    /// A schema or a batch that a stream brought; what becomes of it is told to the stream.
+    Stream(Box<Input>, Arc<Stream>),
     /// What is held of these epochs, after everything submitted before.
     Held(HostId, Vec<u64>, oneshot::Sender<Vec<u64>>),
     /// Finish what has come in and stop.
@@ -110,109 +119,32 @@ pub enum Submit {
 #[error("the server's disk is full: nothing was taken in; free space in its data directory")]
 pub struct Full;
 
-/// Where a stream hears what is durable: epoch id and the last sequence number, or that the disk is full.
-pub type Acks = mpsc::UnboundedSender<Result<(u64, u64), Full>>;
+/// What a stream hears: epoch id and the last sequence number that is durable, or that nothing was taken in.
+pub type Heard = Result<(u64, u64), Full>;
 
-/// The epochs and schemas held of one host.
-type Kept = (Option<Vec<(u64, u64)>>, Option<Vec<SchemaId>>);
-
-/// What the journal holds of each host, for counting everything once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    epochs: BTreeMap<HostId, Vec<(u64, u64)>>,
-    schemas: BTreeMap<HostId, Vec<SchemaId>>,
+/// A stream as the journal sees it: where it hears what is durable, as epoch id and last sequence number.
+///
+/// Acknowledgements are cumulative. So once something of a stream was refused, everything after it is refused as well, also
+/// when there is room again: else the numbers refused would count as held. The next stream starts from what is held.
+#[derive(Debug)]
+pub struct Stream {
+    durable: mpsc::UnboundedSender<Heard>,
+    refused: AtomicBool,
 }
 
-impl Held {
-    /// The last sequence number held of an epoch, 0 for none.
+impl Stream {
+    /// A stream, and where its end hears from the journal.
     #[must_use]
-    pub fn last(&self, host: HostId, epoch: u64) -> u64 {
-        let epochs = self.epochs.get(&host).map_or(&[][..], Vec::as_slice);
-        epochs
-            .iter()
-            .find(|(id, _)| *id == epoch)
-            .map_or(0, |(_, last)| *last)
+    pub fn new() -> (Arc<Stream>, mpsc::UnboundedReceiver<Heard>) {
+        let (durable, hears) = mpsc::unbounded_channel();
+        let refused = AtomicBool::new(false);
+        (Arc::new(Stream { durable, refused }), hears)
     }
 
-    /// Whether the journal or a checkpoint has this schema of this host.
-    #[must_use]
-    pub fn has_schema(&self, host: HostId, schema: SchemaId) -> bool {
-        self.schemas
-            .get(&host)
-            .is_some_and(|known| known.contains(&schema))
-    }
-
-    fn keep(&self, host: HostId) -> Kept {
-        (
-            self.epochs.get(&host).cloned(),
-            self.schemas.get(&host).cloned(),
-        )
-    }
-
-    fn put_back(&mut self, undo: BTreeMap<HostId, Kept>) {
-        for (host, (epochs, schemas)) in undo {
-            match epochs {
-                Some(epochs) => self.epochs.insert(host, epochs),
-                None => self.epochs.remove(&host),
-            };
-            match schemas {
-                Some(schemas) => self.schemas.insert(host, schemas),
-                None => self.schemas.remove(&host),
-            };
-        }
-    }
-
-    /// Leaves in a batch only what is not held yet.
-    pub fn trim(&self, batch: &mut Batch) {
-        let last = self.last(batch.host, batch.epoch);
-        let mut seq = batch.first_seq;
-        let mut first = None;
-        batch.items.retain_mut(|item| {
-            let end = seq + item.width() - 1;
-            let fresh = end > last;
-            if fresh {
-                if let Item::Gap(gap) = item {
-                    gap.from_seq = gap.from_seq.max(last + 1);
-                }
-                first.get_or_insert(seq.max(last + 1));
-            }
-            seq = end + 1;
-            fresh
-        });
-        batch.first_seq = first.unwrap_or(seq);
-    }
-
-    /// Takes note of an input that is held from here on.
-    pub fn apply(&mut self, input: &Input) {
-        match input {
-            Input::Batch(batch) => {
-                let width: u64 = batch.items.iter().map(Item::width).sum();
-                let epochs = self.epochs.entry(batch.host).or_default();
-                let end = batch.first_seq + width - 1;
-                match epochs.iter_mut().find(|(id, _)| *id == batch.epoch) {
-                    Some((_, last)) => *last = end.max(*last),
-                    None => epochs.push((batch.epoch, end)),
-                }
-                if epochs.len() > EPOCHS_MAX {
-                    epochs.remove(0);
-                }
-            }
-            Input::Schema { host, schema } => {
-                let known = self.schemas.entry(*host).or_default();
-                if !known.contains(&schema.id()) {
-                    known.push(schema.id());
-                }
-            }
-            Input::Config(_)
-            | Input::Started(_)
-            | Input::ClockStep { .. }
-            | Input::Host(_)
-            | Input::Heartbeat(_)
-            | Input::Tick
-            | Input::Order(_)
-            | Input::Delivered(_)
-            | Input::Server(_) => {}
-        }
+    fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+        // A stream that is gone asks anew when it comes back.
+        let _ = self.durable.send(Err(Full));
     }
 }
 
@@ -257,8 +189,23 @@ pub fn decode(frame: u64, payload: &[u8]) -> Result<Group, Error> {
     }
 }
 
-fn encode(group: &Group) -> Vec<u8> {
-    plain::bytes_after(vec![VERSION], group)
+/// The frame of a group whose inputs are in postcard form already.
+fn frame(at: At, inputs: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut out = plain::bytes_after(vec![VERSION], &at);
+    out = plain::bytes_after(out, &(inputs as u64));
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// A group that is durable, on its way to the watch.
+#[derive(Debug)]
+pub struct Written {
+    /// The position of its frame.
+    pub frame: u64,
+    /// How many bytes the frame takes.
+    pub bytes: u64,
+    /// The group.
+    pub group: Group,
 }
 
 /// What the journal thread works with.
@@ -272,12 +219,14 @@ pub struct Journal {
     pub held: Held,
     /// Asked for every group.
     pub clock: Clock,
-    /// Groups go to the watch with the position of their frame.
-    pub groups: SyncSender<(u64, Group)>,
+    /// Groups go to the watch.
+    pub groups: SyncSender<Written>,
+    /// Whether the disk was full at the last group; false at the start.
+    pub refusing: bool,
 }
 
 /// Where the watch asks for journal segments to be released: frames below this are in two checkpoints.
-pub type Release = Arc<std::sync::atomic::AtomicU64>;
+pub type Release = Arc<AtomicU64>;
 
 impl Journal {
     /// Runs until told to stop.
@@ -293,19 +242,18 @@ impl Journal {
         while let Some(first) = inbox.blocking_recv() {
             let due = last_sync + u64::try_from(SYNC_EVERY.as_millis()).unwrap_or(0);
             let now = self.clock.boot_ms();
-            if now < due && inbox.len() < GROUP_INPUTS {
+            if now < due && inbox.len() < QUEUE / 2 {
                 std::thread::sleep(Duration::from_millis(due - now));
             }
             let mut pending = Pending::default();
             let mut stop = self.take(first, &mut pending);
-            while pending.inputs.len() < GROUP_INPUTS && !stop {
+            while !pending.is_full() && !stop {
                 let Ok(next) = inbox.try_recv() else { break };
                 stop = self.take(next, &mut pending);
             }
             self.commit(pending)?;
             last_sync = self.clock.boot_ms();
-            let below = release.load(std::sync::atomic::Ordering::Acquire);
-            self.log.release(below)?;
+            self.log.release(release.load(Ordering::Acquire))?;
             if stop {
                 break;
             }
@@ -317,113 +265,133 @@ impl Journal {
     fn take(&mut self, submit: Submit, pending: &mut Pending) -> bool {
         match submit {
             Submit::Stop => return true,
-            Submit::Held(host, epochs, reply) => {
-                let held = epochs
-                    .iter()
-                    .map(|epoch| self.held.last(host, *epoch))
-                    .collect();
-                let _ = reply.send(held);
-            }
+            Submit::Held(host, epochs, reply) => pending.asked.push((host, epochs, reply)),
             Submit::Input(input, reply) => {
-                if let Input::Schema { host, schema } = &*input
-                    && self.held.has_schema(*host, schema.id())
-                {
-                    return false;
-                }
-                pending.remember(&self.held, &input);
-                self.held.apply(&input);
-                pending.inputs.push(*input);
+                self.add(*input, pending);
                 pending.replies.extend(reply);
             }
-            Submit::Batch(mut batch, acks) => {
-                self.held.trim(&mut batch);
-                let (host, epoch) = (batch.host, batch.epoch);
-                if !batch.items.is_empty() {
-                    let input = Input::Batch(batch);
-                    pending.remember(&self.held, &input);
-                    self.held.apply(&input);
-                    pending.inputs.push(input);
-                }
-                pending
-                    .acks
-                    .push((acks, epoch, self.held.last(host, epoch)));
-            }
+            Submit::Stream(input, stream) => self.take_stream(*input, stream, pending),
         }
         false
     }
 
+    fn take_stream(&mut self, mut input: Input, stream: Arc<Stream>, pending: &mut Pending) {
+        if stream.refused.load(Ordering::Relaxed) {
+            stream.refuse();
+            return;
+        }
+        if let Input::Batch(batch) = &mut input {
+            self.held.trim(batch);
+            let (host, epoch) = (batch.host, batch.epoch);
+            if !batch.items.is_empty() {
+                self.add(input, pending);
+            }
+            let last = self.held.last(host, epoch);
+            pending.acks.push((stream, Some((epoch, last))));
+            return;
+        }
+        let known = matches!(&input, Input::Schema { host, schema } if self.held.has_schema(*host, schema.id()));
+        if !known {
+            self.add(input, pending);
+        }
+        pending.acks.push((stream, None));
+    }
+
+    fn add(&mut self, input: Input, pending: &mut Pending) {
+        pending.remember(&self.held, &input);
+        self.held.apply(&input);
+        pending.bytes = plain::bytes_after(std::mem::take(&mut pending.bytes), &input);
+        pending.inputs.push(input);
+    }
+
     /// Makes the group durable, then tells those who wait and the watch.
-    fn commit(&mut self, pending: Pending) -> Result<(), Error> {
-        let Pending {
-            mut inputs,
-            undo,
-            replies,
-            acks,
-        } = pending;
-        if !inputs.is_empty() {
-            let (at, stepped) = self.stamper.stamp(self.clock.wall(), self.clock.boot_ms());
-            if let Some(by_ms) = stepped {
-                inputs.insert(0, Input::ClockStep { by_ms });
+    fn commit(&mut self, mut pending: Pending) -> Result<(), Error> {
+        let full = !pending.inputs.is_empty() && self.write(&mut pending)?.is_err();
+        if full != std::mem::replace(&mut self.refusing, full) && !full {
+            tracing::info!("there is room on the disk again, inputs are taken in");
+        }
+        for reply in pending.replies {
+            let _ = reply.send(if full { Err(Full) } else { Ok(()) });
+        }
+        for (stream, ack) in pending.acks {
+            match ack {
+                _ if full => stream.refuse(),
+                Some(ack) => drop(stream.durable.send(Ok(ack))),
+                None => {}
             }
-            self.stamper.skip(inputs.len() as u64 - 1);
-            let group = Group { at, inputs };
-            match self.write(&group) {
-                Ok(frame) => {
-                    // A watch that is gone has reported why; the app stops the rest.
-                    let _ = self.groups.send((frame, group));
+        }
+        for (host, epochs, reply) in pending.asked {
+            let held = epochs.iter().map(|epoch| self.held.last(host, *epoch));
+            let _ = reply.send(held.collect());
+        }
+        Ok(())
+    }
+
+    /// Stamps the group, makes it durable and hands it to the watch; or takes everything back where the disk is full.
+    fn write(&mut self, pending: &mut Pending) -> Result<Result<(), Full>, Error> {
+        let (at, stepped) = self.stamper.stamp(self.clock.wall(), self.clock.boot_ms());
+        let mut inputs = std::mem::take(&mut pending.inputs);
+        if let Some(by_ms) = stepped {
+            let step = Input::ClockStep { by_ms };
+            let mut bytes = plain::bytes(&step);
+            bytes.append(&mut pending.bytes);
+            pending.bytes = bytes;
+            inputs.insert(0, step);
+        }
+        self.stamper.skip(inputs.len() as u64 - 1);
+        let payload = frame(at, inputs.len(), &pending.bytes);
+        match self.log.append(&payload) {
+            Ok(frame) => {
+                self.log.sync()?;
+                let (bytes, group) = (payload.len() as u64, Group { at, inputs });
+                let written = Written {
+                    frame,
+                    bytes,
+                    group,
+                };
+                // A watch that is gone has reported why; the app stops the rest.
+                let _ = self.groups.send(written);
+                Ok(Ok(()))
+            }
+            // Nothing of the group counts, agents keep it and send it again.
+            Err(error) if error.is_full() => {
+                self.log.heal()?;
+                self.stamper.take_back();
+                self.held.put_back(std::mem::take(&mut pending.undo));
+                if !self.refusing {
+                    tracing::error!(%error, "disk full, inputs are refused until there is room");
                 }
-                Err(error) if error.is_full() => return self.refuse(&group, undo, replies, &acks),
-                Err(error) => return Err(error.into()),
+                Ok(Err(Full))
             }
+            Err(error) => Err(error.into()),
         }
-        for reply in replies {
-            let _ = reply.send(Ok(()));
-        }
-        for (ack, epoch, seq) in acks {
-            let _ = ack.send(Ok((epoch, seq)));
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, group: &Group) -> Result<u64, dawnwatch_segment::Error> {
-        let frame = self.log.append(&encode(group))?;
-        self.log.sync()?;
-        Ok(frame)
-    }
-
-    /// A full disk: nothing of the group counts, agents keep it and send it again.
-    fn refuse(
-        &mut self,
-        group: &Group,
-        undo: BTreeMap<HostId, Kept>,
-        replies: Vec<oneshot::Sender<Result<(), Full>>>,
-        acks: &[(Acks, u64, u64)],
-    ) -> Result<(), Error> {
-        self.log.heal()?;
-        self.stamper.rewind(group.at.position);
-        self.held.put_back(undo);
-        tracing::warn!(inputs = group.inputs.len(), "disk full, inputs refused");
-        for reply in replies {
-            let _ = reply.send(Err(Full));
-        }
-        for (ack, _, _) in acks {
-            let _ = ack.send(Err(Full));
-        }
-        Ok(())
     }
 }
+
+/// A stream that brought something, and what can be acknowledged once it is durable.
+type Ack = (Arc<Stream>, Option<(u64, u64)>);
 
 /// A group in the making.
 #[derive(Debug, Default)]
 struct Pending {
     inputs: Vec<Input>,
+    /// The inputs in postcard form, one after the other.
+    bytes: Vec<u8>,
     /// What was held of each host before this group, for a disk that turns out full.
     undo: BTreeMap<HostId, Kept>,
     replies: Vec<oneshot::Sender<Result<(), Full>>>,
-    acks: Vec<(Acks, u64, u64)>,
+    acks: Vec<Ack>,
+    /// Who wants to know what is held.
+    asked: Vec<(HostId, Vec<u64>, oneshot::Sender<Vec<u64>>)>,
 }
 
 impl Pending {
+    fn is_full(&self) -> bool {
+        self.inputs.len() >= GROUP_INPUTS
+            || self.bytes.len() >= GROUP_BYTES
+            || self.acks.len() + self.asked.len() >= GROUP_INPUTS
+    }
+
     fn remember(&mut self, held: &Held, input: &Input) {
         let host = match input {
             Input::Batch(batch) => batch.host,
@@ -451,3 +419,6 @@ pub fn origin() -> At {
         position: 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
-//! What happened and who did what: one step's effects are one frame, synced before any effect leaves, hash-chained.
+//! What happened and who did what: one group's effects are one frame, synced before any effect leaves, hash-chained. More than
+//! a frame holds becomes several; only the last of them says that the group is dealt with, so that after a crash between them
+//! all of it is written and carried out again.
 //!
 //! Frame payload: version u8, the SHA-256 of the frame before (32 bytes), then the postcard form of [`Frame`]. The chain's
 //! head is the SHA-256 of the last payload; each sealed review prints it, so a ledger changed afterwards shows.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,8 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::plain;
 
-/// Ledger segments: a ledger grows for ever, slowly.
+/// Ledger segments: a ledger grows for ever, slowly. Their space is reserved: what is journalled before the disk is full can
+/// still be carried out.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Effects of one group that take more than this are split: far below what a frame holds, so that one more review fits.
+const FRAME_BYTES: usize = 4 * 1024 * 1024;
 
 /// Version of the frame payload.
 const VERSION: u8 = 1;
@@ -95,15 +102,23 @@ impl Ledger {
     /// # Errors
     /// Where the disk is full or failed: no effect may leave.
     pub fn append(&mut self, frame: &Frame) -> Result<(), Error> {
-        let mut payload = vec![VERSION];
-        payload.extend_from_slice(&self.head);
-        let payload = plain::bytes_after(payload, frame);
-        if let Err(error) = self.log.append(&payload) {
+        let mut head = self.head;
+        let payloads: Vec<Vec<u8>> = split(frame, self.position)
+            .iter()
+            .map(|part| {
+                let mut payload = vec![VERSION];
+                payload.extend_from_slice(&head);
+                let payload = plain::bytes_after(payload, &**part);
+                head = hash(&payload);
+                payload
+            })
+            .collect();
+        if let Err(error) = self.log.append_many(&payloads) {
             self.log.heal()?;
             return Err(error.into());
         }
         self.log.sync()?;
-        self.head = hash(&payload);
+        self.head = head;
         self.position = frame.position;
         Ok(())
     }
@@ -163,11 +178,46 @@ pub fn walk(disk: &Arc<dyn Disk>, data: &Path, mut see: impl FnMut(Frame)) -> Re
     Ok(())
 }
 
+/// The frame, or parts of it that fit; all but the last stand at the position before it.
+fn split(frame: &Frame, before: u64) -> Vec<Cow<'_, Frame>> {
+    let sizes: Vec<usize> = frame
+        .effects
+        .iter()
+        .map(|e| plain::bytes(e).len())
+        .collect();
+    if sizes.iter().sum::<usize>() <= FRAME_BYTES {
+        return vec![Cow::Borrowed(frame)];
+    }
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for (effect, size) in frame.effects.iter().zip(sizes) {
+        if bytes + size > FRAME_BYTES && bytes > 0 {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        parts
+            .last_mut()
+            .expect("there is one from the start on")
+            .push(effect.clone());
+    }
+    let last = parts.len() - 1;
+    let part = |(i, effects)| {
+        let position = if i == last { frame.position } else { before };
+        Cow::Owned(Frame {
+            position,
+            wall: frame.wall,
+            effects,
+        })
+    };
+    parts.into_iter().enumerate().map(part).collect()
+}
+
 fn options() -> Options {
     Options {
         kind: *b"LEDG",
         segment_bytes: SEGMENT_BYTES,
-        preallocate: false,
+        preallocate: true,
         header_note: Vec::new(),
     }
 }
@@ -242,6 +292,51 @@ mod tests {
                 .to_string()
                 .contains("hash chain")
         );
+    }
+
+    #[test]
+    fn a_storm_is_split_and_half_of_it_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let mut ledger = Ledger::open(&disk, dir.path()).unwrap();
+        ledger.append(&frame(3)).unwrap();
+        let one = Effect::Record(Entry::Server {
+            what: "x".repeat(64 * 1024),
+        });
+        let storm = Frame {
+            position: 9,
+            wall: Timestamp::UNIX_EPOCH,
+            effects: vec![one; 400],
+        };
+        ledger.append(&storm).unwrap();
+        assert_eq!(ledger.position(), 9);
+        drop(ledger);
+        let mut seen = Vec::new();
+        walk(&disk, dir.path(), |f| {
+            seen.push((f.position, f.effects.len()))
+        })
+        .unwrap();
+        let effects: usize = seen.iter().map(|(_, effects)| effects).sum();
+        assert_eq!((seen[0].0, seen.last().unwrap().0, effects), (3, 9, 401));
+        assert!(seen.len() > 5 && seen[1..seen.len() - 1].iter().all(|(at, _)| *at == 3));
+
+        // A crash before the last part: the position is the one before, so all of it is done again.
+        let torn = dir.path().join("ledger");
+        let last = std::fs::read_dir(&torn)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .max()
+            .unwrap();
+        let file = std::fs::File::options().write(true).open(&last).unwrap();
+        let end = Log::open(Arc::clone(&disk), &torn, options())
+            .unwrap()
+            .0
+            .segments()
+            .last()
+            .unwrap()
+            .bytes;
+        file.set_len(end - 1).unwrap();
+        assert_eq!(Ledger::open(&disk, dir.path()).unwrap().position(), 3);
     }
 
     fn ledger_head_after(disk: &Arc<dyn Disk>, data: &Path, frames: usize) -> [u8; HASH] {

@@ -1,7 +1,8 @@
 //! `dawnwatch-server`: reads its command line, runs [`dawnwatch_server::app`].
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -120,18 +121,38 @@ fn print_ready(ready: &app::Ready, data: &std::path::Path) {
         ready.pin
     );
     println!("Review   dawnwatch --data {}", data.display());
+    let token = format!("dawnwatch --data {} token create", data.display());
     match &ready.first {
         // The secret is for eyes, not for a service manager's journal.
         First::Start(line) if std::io::stdout().is_terminal() => {
             println!("Add a host: paste there as root (24 h, up to 500 hosts):");
             println!("   dawnwatch-agent join {} {line}", ready.dial());
         }
-        First::Start(_) | First::Again => println!(
-            "Add a host: dawnwatch --data {} token create",
-            data.display()
-        ),
+        First::Start(line) => match write_first_join(data, &line.to_string()) {
+            Ok(path) => println!(
+                "Add a host: dawnwatch-agent join {} LINE, the line is in {} (24 h, up to 500 hosts)",
+                ready.dial(),
+                path.display()
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "the first join line could not be written");
+                println!("Add a host: {token}");
+            }
+        },
+        First::Again => println!("Add a host: {token}"),
     }
     println!("ready");
+}
+
+/// Keeps the first join line where its reader must be root or the server's own user.
+fn write_first_join(data: &std::path::Path, line: &str) -> std::io::Result<PathBuf> {
+    let path = data.join("first-join");
+    let mut options = std::fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&path)?;
+    writeln!(file, "{line}")?;
+    file.sync_all()?;
+    Ok(path)
 }
 
 #[allow(

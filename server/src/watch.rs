@@ -4,33 +4,39 @@
 //! same walk over the journal from the newest checkpoint, with every effect at or below the ledger's position left out. A
 //! panic in a step is caught: its position goes to `journal/skip`, and the watch starts again from the checkpoint without it.
 
+mod house;
+mod recovery;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use dawnwatch_engine::effect::{Effect, Entry, Notification};
 use dawnwatch_engine::input::{Delivered, Input, Notice, Outcome};
 use dawnwatch_engine::{At, Engine};
 use dawnwatch_proto::Item;
-use dawnwatch_segment::{Disk, Read, Reader};
+use dawnwatch_segment::Disk;
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint;
 use crate::history::head::Row;
 use crate::history::{self, History};
-use crate::journal::{self, Group, Held, Release};
+use crate::journal::{self, Group, Held, Release, Written};
 use crate::ledger::{self, Frame, Ledger};
 use crate::nights;
 use crate::published::Published;
 
-/// A checkpoint is written at least this often.
-const CHECKPOINT_EVERY_MS: u64 = 10 * 60 * 1_000;
+pub use recovery::{Recovered, recover};
 
 /// The view is published at most this often while nothing happens.
 const PUBLISH_EVERY_MS: u64 = 1_000;
+
+/// A full disk is tried again this often: the journal waits behind the watch, and the agents' spools behind the journal.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the watch cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +64,55 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A checkpoint that must be written cannot.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::WriteError),
+    /// A checkpoint of a version that this build does not read.
+    #[error("{0}; start the version that wrote it, or begin with another data directory")]
+    Version(String),
     /// A step panicked; its position.
     #[error("step {0} panicked")]
     Poison(u64),
+    /// Too many steps panicked.
+    #[error(
+        "{count} inputs could not be judged: please report it with the file {}", path.display()
+    )]
+    Poisoned {
+        /// How many.
+        count: usize,
+        /// The list of them.
+        path: PathBuf,
+    },
 }
+
+impl Error {
+    /// Whether the cause is a full disk, which mends itself once somebody makes room.
+    fn is_full(&self) -> bool {
+        match self {
+            Error::Journal(journal::Error::Log(error))
+            | Error::Log(error)
+            | Error::Ledger(ledger::Error::Log(error))
+            | Error::History(history::Error::Log(error)) => error.is_full(),
+            Error::History(history::Error::Io { source, .. })
+            | Error::Night(nights::Error::Io { source, .. }) => {
+                let kind = source.kind();
+                kind == std::io::ErrorKind::StorageFull || kind == std::io::ErrorKind::QuotaExceeded
+            }
+            Error::Journal(journal::Error::Frame { .. })
+            | Error::Ledger(ledger::Error::Frame { .. })
+            | Error::History(history::Error::Damaged { .. } | history::Error::InDoubt { .. })
+            | Error::Night(nights::Error::Damaged { .. })
+            | Error::Skip { .. }
+            | Error::Checkpoint(_)
+            | Error::Version(_)
+            | Error::Poison(_)
+            | Error::Poisoned { .. } => false,
+        }
+    }
+}
+
+/// How an input is judged: [`Engine::step`].
+pub type Step = fn(&mut Engine, At, Input) -> Vec<Effect>;
 
 /// What the watch works with.
 pub struct Tools {
@@ -75,10 +126,14 @@ pub struct Tools {
     pub published: Arc<Published>,
     /// Notifications leave here.
     pub notify: Box<dyn Fn(Notification) + Send>,
-    /// Findings about the server itself go back in as inputs.
-    pub notice: Box<dyn Fn(Notice) + Send>,
+    /// Findings about the server itself go back in as inputs; false where there is no room at present.
+    pub notice: Box<dyn Fn(Notice) -> bool + Send>,
     /// Frames below this may be released.
     pub release: Release,
+    /// Whether the server stops: a full disk is waited for no longer.
+    pub stopping: Arc<AtomicBool>,
+    /// [`Engine::step`], or what a test puts before it.
+    pub step: Step,
 }
 
 impl std::fmt::Debug for Tools {
@@ -101,135 +156,19 @@ pub struct Watch {
     /// The next journal frame.
     frame: u64,
     at: At,
+    /// Whether effects leave: not before recovery is complete.
+    live: bool,
     published_ms: u64,
     checkpoint_ms: u64,
+    /// Journal bytes since the last checkpoint.
+    checkpoint_bytes: u64,
     sealed_hour: Option<i64>,
     sealer: Option<JoinHandle<Result<(), history::Error>>>,
-}
-
-/// What recovery found besides a state to go on from.
-#[derive(Debug)]
-pub struct Recovered {
-    /// The watch, ready for the next group.
-    pub watch: Watch,
-    /// What the journal holds.
-    pub held: Held,
-    /// The stamp of the last input, or the origin.
-    pub at: At,
-    /// Damage, as the person who must know reads it.
-    pub damage: Vec<String>,
-    /// Inputs that were replayed.
-    pub replayed: u64,
-    /// Whether anything had been journalled before.
-    pub first: bool,
-}
-
-/// Builds the watch from checkpoint, journal and ledger. Sends nothing: see [`Watch::send_pending`].
-///
-/// # Errors
-/// Where what is on disk cannot be read at all.
-pub fn recover(tools: Tools) -> Result<Recovered, Error> {
-    let ledger = Ledger::open(&tools.disk, &tools.data)?;
-    let skip = read_skip(&tools.data);
-    let mut watch = Watch {
-        tools,
-        engine: Engine::new(),
-        ledger,
-        held: Held::default(),
-        pending: BTreeMap::new(),
-        skip,
-        frame: 1,
-        at: journal::origin(),
-        published_ms: 0,
-        checkpoint_ms: 0,
-        sealed_hour: None,
-        sealer: None,
-    };
-    let (damage, replayed) = watch.rebuild()?;
-    let (held, at) = (watch.held.clone(), watch.at);
-    Ok(Recovered {
-        held,
-        at,
-        damage,
-        replayed,
-        first: at.position == 0,
-        watch,
-    })
+    /// Findings about the server that wait for room in the journal's queue.
+    notices: Vec<Notice>,
 }
 
 impl Watch {
-    /// Loads the newest checkpoint and walks the journal after it, leaving out poisoned positions.
-    fn rebuild(&mut self) -> Result<(Vec<String>, u64), Error> {
-        let mut replayed = 0;
-        loop {
-            let mut damage = self.load();
-            let reader = Reader::open(
-                Arc::clone(&self.tools.disk),
-                &self.tools.data.join("journal"),
-                journal::options().kind,
-                self.frame,
-            )?;
-            let mut poisoned = None;
-            for read in reader {
-                match read? {
-                    Read::Frame {
-                        position: frame,
-                        payload,
-                    } => match self.apply(frame, journal::decode(frame, &payload)?) {
-                        Ok(inputs) => replayed += inputs,
-                        Err(Error::Poison(position)) => {
-                            poisoned = Some(position);
-                            break;
-                        }
-                        Err(error) => return Err(error),
-                    },
-                    Read::Damage { segment, bytes, .. } => {
-                        damage.push(format!(
-                            "journal damaged: {bytes} bytes of {segment} after {}",
-                            self.at.wall
-                        ));
-                    }
-                }
-            }
-            match poisoned {
-                None => return Ok((damage, replayed)),
-                Some(position) => self.skip(position)?,
-            }
-        }
-    }
-
-    /// Starts from the newest checkpoint that can be used, or from nothing.
-    fn load(&mut self) -> Vec<String> {
-        let (found, mut damage) = checkpoint::newest(&self.tools.data);
-        self.engine = Engine::new();
-        self.held = Held::default();
-        self.pending.clear();
-        (self.frame, self.at) = (1, journal::origin());
-        let Some(found) = found else {
-            if let Err(error) = self.tools.history.restore(&[]) {
-                damage.push(error);
-            }
-            return damage;
-        };
-        match Engine::restore(&found.engine) {
-            Ok(engine) => {
-                if let Err(error) = self.tools.history.restore(&found.head) {
-                    damage.push(error);
-                }
-                (self.engine, self.held) = (engine, found.held);
-                (self.frame, self.at) = (found.frame, found.at);
-                self.pending = found
-                    .pending
-                    .into_iter()
-                    .map(|n| (n.key.clone(), n))
-                    .collect();
-            }
-            Err(error) => damage.push(format!("checkpoint cannot be used: {error}")),
-        }
-        self.checkpoint_ms = self.at.boot_ms;
-        damage
-    }
-
     /// Sends again what was never known to arrive; called once, when recovery is complete.
     pub fn send_pending(&self) {
         for notification in self.pending.values() {
@@ -241,64 +180,69 @@ impl Watch {
     ///
     /// # Errors
     /// A disk that fails: the process must start anew from what is on disk.
-    pub fn run(mut self, groups: &Receiver<(u64, Group)>) -> Result<(), Error> {
-        self.publish();
-        while let Ok((frame, group)) = groups.recv() {
-            if frame < self.frame {
+    pub fn run(mut self, groups: &Receiver<Written>) -> Result<(), Error> {
+        while let Ok(written) = groups.recv() {
+            // After a poisoned input the journal was read up to its frame already.
+            if written.frame < self.frame {
                 continue;
             }
-            match self.apply(frame, group) {
+            match self.apply(written.frame, &written.group, written.bytes) {
                 Ok(_) => {}
                 Err(Error::Poison(position)) => {
                     self.skip(position)?;
-                    self.rebuild()?;
-                    let text = format!(
-                        "input {position} could not be judged and was passed over; please report it with journal/skip"
-                    );
-                    (self.tools.notice)(Notice {
-                        subject: "poison".to_owned(),
-                        text,
-                        critical: false,
-                    });
+                    let (damage, _) = self.rebuild(written.frame)?;
+                    for what in damage {
+                        tracing::warn!(what, "found while going on after a poisoned input");
+                    }
+                    self.publish();
+                    self.checkpoint();
                 }
                 Err(error) => return Err(error),
             }
             self.keep_house()?;
         }
-        self.finish_seal();
+        self.finish_seal()?;
         self.checkpoint();
         Ok(())
     }
 
     /// Steps a group and carries out its effects. Returns the number of inputs.
-    fn apply(&mut self, frame: u64, group: Group) -> Result<u64, Error> {
-        let last = group.last_position();
+    fn apply(&mut self, frame: u64, group: &Group, bytes: u64) -> Result<u64, Error> {
         let through = self.tools.history.through();
         let mut effects = Vec::new();
         for (at, input) in group.stamped() {
             self.held.apply(input);
+            // Also of an input that is passed over: its position is taken.
+            self.at = at;
             if self.skip.contains(&at.position) {
                 continue;
             }
-            let engine = &mut self.engine;
-            let stepped = catch_unwind(AssertUnwindSafe(|| engine.step(at, input.clone())));
-            effects.extend(stepped.map_err(|_| Error::Poison(at.position))?);
-            self.keep(at, input, through)?;
-            self.at = at;
+            let stepped = catch_unwind(AssertUnwindSafe(|| self.step(at, input, through)));
+            let stepped = stepped.unwrap_or(Err(Error::Poison(at.position)));
+            effects.append(&mut stepped?);
         }
         self.frame = frame + 1;
+        self.checkpoint_bytes += bytes;
         let news = !effects.is_empty();
-        self.carry_out(last, group.at, effects)?;
-        if news || self.at.boot_ms >= self.published_ms + PUBLISH_EVERY_MS {
+        self.carry_out(group.last_position(), group.at, effects)?;
+        if self.live && (news || self.at.boot_ms >= self.published_ms + PUBLISH_EVERY_MS) {
             self.publish();
         }
         Ok(group.inputs.len() as u64)
     }
 
+    fn step(&mut self, at: At, input: &Input, through: u64) -> Result<Vec<Effect>, Error> {
+        let effects = (self.tools.step)(&mut self.engine, at, input.clone());
+        self.keep(at, input, through)?;
+        Ok(effects)
+    }
+
     /// Puts what an input carries into history, and settles what it says of the outbox.
     fn keep(&mut self, at: At, input: &Input, through: u64) -> Result<(), Error> {
         match input {
-            Input::Schema { host, schema } => self.tools.history.schema(*host, schema)?,
+            Input::Schema { host, schema } => {
+                self.with_room(|watch| Ok(watch.tools.history.schema(*host, schema)?))?;
+            }
             Input::Batch(batch) => {
                 for (item, time) in batch.items.iter().zip(self.engine.stamps()) {
                     let Item::Tick(tick) = item else { continue };
@@ -330,7 +274,7 @@ impl Watch {
     }
 
     /// One ledger frame, synced, and only then the effects. What the ledger has already is not done again.
-    fn carry_out(&mut self, last: u64, at: At, mut effects: Vec<Effect>) -> Result<(), Error> {
+    fn carry_out(&mut self, last: u64, at: At, effects: Vec<Effect>) -> Result<(), Error> {
         for effect in &effects {
             if let Effect::Notify(notification) = effect {
                 self.pending
@@ -340,27 +284,16 @@ impl Watch {
         if effects.is_empty() || last <= self.ledger.position() {
             return Ok(());
         }
-        let mut hashes = BTreeMap::new();
-        for effect in &mut effects {
-            if let Effect::SealNight(review) = effect {
-                review.ledger_head = self.ledger.head();
-                let (bytes, hash) = nights::canonical(review);
-                nights::write(&self.tools.data, review, &bytes)?;
-                hashes.insert(review.id.clone(), hash);
-                self.tools.published.sealed(nights::head(review));
-            }
-        }
-        for effect in &mut effects {
-            if let Effect::Record(Entry::Sealed { night, hash }) = effect {
-                hashes.get(night).unwrap_or(&String::new()).clone_into(hash);
-            }
-        }
-        let frame = Frame {
+        let mut frame = Frame {
             position: last,
             wall: at.wall,
             effects,
         };
-        self.ledger.append(&frame)?;
+        self.with_room(|watch| watch.write_nights(&mut frame.effects))?;
+        self.with_room(|watch| Ok(watch.ledger.append(&frame)?))?;
+        if !self.live {
+            return Ok(());
+        }
         for effect in frame.effects {
             if let Effect::Notify(notification) = effect {
                 (self.tools.notify)(notification);
@@ -369,86 +302,63 @@ impl Watch {
         Ok(())
     }
 
-    fn publish(&mut self) {
-        self.published_ms = self.at.boot_ms;
-        self.tools
-            .published
-            .publish(self.at.position, self.engine.view(self.at.wall));
-    }
-
-    /// Seals the hour and writes a checkpoint when they are due.
-    fn keep_house(&mut self) -> Result<(), Error> {
-        let hour = self.at.wall.as_second().div_euclid(3_600);
-        let sealed = *self.sealed_hour.get_or_insert(hour);
-        if hour != sealed && self.sealer.as_ref().is_none_or(JoinHandle::is_finished) {
-            self.finish_seal();
-            self.sealed_hour = Some(hour);
-            let (sealing, history) = (
-                self.tools.history.begin_seal(),
-                Arc::clone(&self.tools.history),
-            );
-            let (through, now) = (self.at.position, self.at.wall);
-            self.sealer = Some(std::thread::spawn(move || {
-                history.seal(&sealing, through, now)?;
-                history.expire(now)
-            }));
+    /// Writes sealed reviews and puts their hashes into the ledger's entries.
+    fn write_nights(&mut self, effects: &mut [Effect]) -> Result<(), Error> {
+        let mut hashes = BTreeMap::new();
+        for effect in &mut *effects {
+            if let Effect::SealNight(review) = effect {
+                review.ledger_head = self.ledger.head();
+                let (bytes, hash) = nights::canonical(review);
+                nights::write(&self.tools.data, review, &bytes)?;
+                hashes.insert(review.id.clone(), hash);
+                self.tools.published.sealed(nights::head(review));
+            }
         }
-        if self.at.boot_ms >= self.checkpoint_ms + CHECKPOINT_EVERY_MS {
-            self.checkpoint();
+        for effect in effects {
+            if let Effect::Record(Entry::Sealed { night, hash }) = effect
+                && let Some(found) = hashes.get(night)
+            {
+                hash.clone_from(found);
+            }
         }
         Ok(())
     }
 
-    fn finish_seal(&mut self) {
-        let Some(sealer) = self.sealer.take() else {
-            return;
-        };
-        if let Ok(Err(error)) = sealer.join() {
-            tracing::warn!(%error, "hour could not be sealed, its rows stay in memory and journal");
-            let notice = Notice {
-                subject: "history".to_owned(),
-                text: error.to_string(),
-                critical: false,
-            };
-            (self.tools.notice)(notice);
-        }
-    }
-
-    /// A checkpoint that cannot be written costs a longer recovery, never data: the journal stays.
-    fn checkpoint(&mut self) {
-        self.checkpoint_ms = self.at.boot_ms;
-        let checkpoint = Checkpoint {
-            frame: self.frame,
-            at: self.at,
-            engine: self.engine.save(),
-            held: self.held.clone(),
-            pending: self.pending.values().cloned().collect(),
-            head: self.tools.history.save(),
-        };
-        match checkpoint::write(&self.tools.data, &checkpoint) {
-            Ok(below) => self.tools.release.store(below, Ordering::Release),
-            Err(error) => {
-                tracing::warn!(%error, "checkpoint not written, recovery will take longer")
+    /// Does what a full disk can refuse, again and again until there is room: what is journalled must be carried out, and a
+    /// server that ended here would only meet the same disk again. Before recovery is complete the start fails.
+    fn with_room<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Watch) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut told = false;
+        loop {
+            match work(self) {
+                Err(error) if error.is_full() && self.may_wait() => {
+                    if !told {
+                        tracing::error!(%error, "disk full, judging waits until there is room");
+                    }
+                    told = true;
+                    std::thread::sleep(FULL_PAUSE);
+                }
+                done => return done,
             }
         }
     }
 
-    fn skip(&mut self, position: u64) -> Result<(), Error> {
-        tracing::error!(position, "input passed over: judging it panicked");
-        self.skip.insert(position);
-        let path = self.tools.data.join("journal").join("skip");
-        let text: String = self
-            .skip
-            .iter()
-            .map(|position| format!("{position}\n"))
-            .collect();
-        checkpoint::replace(&path, text.as_bytes()).map_err(|source| Error::Skip { path, source })
+    fn may_wait(&self) -> bool {
+        self.live && !self.tools.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Shows readers how things stand. A view that panics leaves the one before in place: judging goes on.
+    fn publish(&mut self) {
+        self.published_ms = self.at.boot_ms;
+        let (engine, wall) = (&mut self.engine, self.at.wall);
+        match catch_unwind(AssertUnwindSafe(|| engine.view(wall))) {
+            Ok(view) => self.tools.published.publish(self.at.position, view),
+            Err(_) => tracing::error!("the view panicked, readers see the one before"),
+        }
     }
 }
 
-fn read_skip(data: &std::path::Path) -> BTreeSet<u64> {
-    let text = std::fs::read_to_string(data.join("journal").join("skip")).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.trim().parse().ok())
-        .collect()
-}
+#[cfg(test)]
+mod tests;

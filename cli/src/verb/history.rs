@@ -131,17 +131,35 @@ fn list(all: &[String]) -> Table {
 
 /// Every point, for programs.
 fn points(history: &History) -> Table {
-    let mut table = Table::new(
-        &[("time", Side::Left), ("value", Side::Right)],
-        "no samples in this time",
-    );
-    for (time, value) in &history.points {
-        table.row(vec![
-            Cell::text(time.to_string()),
-            value.map_or(Cell::none(), |value| Cell::text(value.to_string())),
-        ]);
+    let mut head = vec![("time", Side::Left), ("value", Side::Right)];
+    if !history.peaks.is_empty() {
+        head.push(("max", Side::Right));
+    }
+    let mut table = Table::new(&head, "no samples in this time");
+    let number =
+        |value: Option<f64>| value.map_or(Cell::none(), |value| Cell::text(value.to_string()));
+    for (i, (time, value)) in history.points.iter().enumerate() {
+        let mut row = vec![Cell::text(time.to_string()), number(*value)];
+        if !history.peaks.is_empty() {
+            row.push(number(peak(history, i)));
+        }
+        table.row(row);
     }
     table
+}
+
+/// The highest value behind a point: of one that stands for itself, its own.
+fn peak(history: &History, i: usize) -> Option<f64> {
+    let own = history.points.get(i).and_then(|(_, value)| *value);
+    history.peaks.get(i).copied().flatten().or(own)
+}
+
+/// A point as it is drawn.
+#[derive(Clone, Copy)]
+struct Shown {
+    time: Timestamp,
+    mean: f64,
+    max: f64,
 }
 
 fn draw(
@@ -151,25 +169,17 @@ fn draw(
     zone: &TimeZone,
 ) -> String {
     let unit = Unit::of(&history.series, history.kind);
-    let counts = if history.samples == 1 {
-        "1 sample".to_owned()
-    } else {
-        format!("{} samples", history.samples)
+    let mut out = title(history, unit);
+    let shown = |(i, (time, value)): (usize, &(Timestamp, Option<f64>))| {
+        let (time, mean) = (*time, (*value)?);
+        let max = peak(history, i).unwrap_or(mean);
+        Some(Shown { time, mean, max })
     };
-    let words = if unit.words().is_empty() {
-        String::new()
-    } else {
-        format!("  {}", unit.words())
-    };
-    let mut out = format!(
-        "{}  {}{words}  {counts}\n",
-        term(&history.name),
-        term(&history.series)
-    );
-    let present: Vec<(Timestamp, f64)> = history
+    let present: Vec<Shown> = history
         .points
         .iter()
-        .filter_map(|(time, value)| value.map(|value| (*time, value)))
+        .enumerate()
+        .filter_map(shown)
         .collect();
     let (Some(first), Some(last)) = (present.first(), present.last()) else {
         out.push_str(&format!(
@@ -181,45 +191,64 @@ fn draw(
     };
     if history.samples > u64::from(asked) {
         let each = history.samples.div_ceil(history.points.len().max(1) as u64);
+        let peaks = if history.peaks.is_empty() {
+            ""
+        } else {
+            ", picture and max show the highest"
+        };
         out.push_str(&format!(
-            "each point is the mean of about {each} samples; all: --points N\n"
+            "each point is the mean of about {each} samples{peaks}; all: --points N\n"
         ));
     }
     // Before the first sample there is nothing to see; after the last, silence is worth seeing.
-    let start = first.0.max(from);
-    out.push_str(&chart::draw(
-        &history.points,
-        (start, to.max(last.0)),
-        zone,
-        unit,
-    ));
-    let least = present
-        .iter()
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .unwrap_or(first);
-    let most = present
-        .iter()
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .unwrap_or(first);
+    let start = first.time.max(from);
+    let times = history.points.iter().enumerate();
+    let highest: Vec<(Timestamp, Option<f64>)> = times
+        .map(|(i, (time, _))| (*time, peak(history, i)))
+        .collect();
+    let span = (start, to.max(last.time));
+    out.push_str(&chart::draw(&highest, span, zone, unit));
+    let least = present.iter().min_by(|a, b| a.mean.total_cmp(&b.mean));
+    let most = present.iter().max_by(|a, b| a.max.total_cmp(&b.max));
+    let (least, most) = (least.unwrap_or(first), most.unwrap_or(first));
     let clock = |at: Timestamp| {
         at.to_zoned(zone.clone())
             .strftime("%a %H:%M:%S")
             .to_string()
     };
-    for (name, (time, value)) in [("min", least), ("max", most), ("last", last)] {
-        out.push_str(&format!(
-            "{name:<4} {:>12}  {}\n",
-            unit.show(*value),
-            clock(*time)
-        ));
+    for (name, value, time) in [
+        ("min", least.mean, least.time),
+        ("max", most.max, most.time),
+        ("last", last.mean, last.time),
+    ] {
+        let (value, time) = (unit.show(value), clock(time));
+        out.push_str(&format!("{name:<4} {value:>12}  {time}\n"));
     }
     out.push('\n');
     out.push_str(&steps(&present, unit, &clock).text(false));
     out
 }
 
+fn title(history: &History, unit: Unit) -> String {
+    let counts = if history.samples == 1 {
+        "1 sample".to_owned()
+    } else {
+        format!("{} samples", history.samples)
+    };
+    let words = if unit.words().is_empty() {
+        String::new()
+    } else {
+        format!("  {}", unit.words())
+    };
+    format!(
+        "{}  {}{words}  {counts}\n",
+        term(&history.name),
+        term(&history.series)
+    )
+}
+
 /// The points put together into a few rows of equal numbers of points.
-fn steps(present: &[(Timestamp, f64)], unit: Unit, clock: &dyn Fn(Timestamp) -> String) -> Table {
+fn steps(present: &[Shown], unit: Unit, clock: &dyn Fn(Timestamp) -> String) -> Table {
     let head = [
         ("from", Side::Left),
         ("min", Side::Right),
@@ -228,14 +257,18 @@ fn steps(present: &[(Timestamp, f64)], unit: Unit, clock: &dyn Fn(Timestamp) -> 
     ];
     let mut table = Table::new(&head, "");
     for part in present.chunks(present.len().div_ceil(TABLE_ROWS_MAX).max(1)) {
-        let values = || part.iter().map(|(_, value)| *value);
+        let values = || part.iter().map(|point| point.mean);
+        let most = part
+            .iter()
+            .map(|point| point.max)
+            .fold(f64::NEG_INFINITY, f64::max);
         #[allow(clippy::cast_precision_loss, reason = "a few thousand points")]
         let mean = values().sum::<f64>() / part.len() as f64;
         table.row(vec![
-            Cell::text(clock(part[0].0)),
+            Cell::text(clock(part[0].time)),
             Cell::text(unit.show(values().fold(f64::INFINITY, f64::min))),
             Cell::text(unit.show(mean)),
-            Cell::text(unit.show(values().fold(f64::NEG_INFINITY, f64::max))),
+            Cell::text(unit.show(most)),
         ]);
     }
     table
@@ -268,6 +301,25 @@ mod tests {
             got.contains("\neach point is the mean of about 6 samples; all: --points N\n"),
             "{got}"
         );
+    }
+
+    #[test]
+    fn a_peak_between_the_means_is_seen() {
+        let mut history = sample::history();
+        history.samples = 1_000;
+        history.peaks = history.points.iter().map(|(_, value)| *value).collect();
+        history.peaks[10] = Some(42.0);
+        let span = (sample::at("2026-10-05T05:00:00Z"), sample::now());
+        let got = draw(&history, 240, span, &TimeZone::UTC);
+        assert!(
+            got.contains("6 samples, picture and max show the highest; all"),
+            "{got}"
+        );
+        assert!(got.contains("max            42  Mon 05:01:40\n"), "{got}");
+        assert!(got.contains("\n42 ┤"), "{got}");
+        let csv = points(&history).csv();
+        assert!(csv.starts_with("time,value,max\n"), "{csv}");
+        assert!(csv.contains("\n2026-10-05T05:01:40Z,0.1,42\n"), "{csv}");
     }
 
     #[test]

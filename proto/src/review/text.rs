@@ -20,7 +20,7 @@ pub use case::{incident, why};
 pub use page::review;
 pub use short::now;
 
-use crate::review::{Row, Severity, Verdict};
+use crate::review::{Row, Severity, Turned, Verdict};
 use crate::untrusted;
 
 /// Most lines of a review on one screen: what a manager reads in a minute.
@@ -281,12 +281,51 @@ fn holder(
     }
 }
 
-/// `since Sun 03:12, 27 h 48 m`, or `Sun 02:00-02:41, 41 m` for what is over.
-fn span(row: &Row, until: Timestamp, zone: &TimeZone) -> String {
+/// Longest that what came first is shown, in columns.
+const FIRST_COLUMNS_MAX: usize = 32;
+
+/// `since Sun 03:12`; where what it is called by began later, `since Mon 03:30, filling since Sun 03:20`.
+#[must_use]
+pub fn since(since: Timestamp, turned: Option<&Turned>, zone: &TimeZone, now: Timestamp) -> String {
+    let began = when(since, zone, now);
+    match turned {
+        Some(turned) => {
+            let from = layout::cut(&untrusted::term(&turned.from), FIRST_COLUMNS_MAX);
+            let at = when(turned.at, zone, now);
+            format!("since {at}, {from} since {began}")
+        }
+        None => format!("since {began}"),
+    }
+}
+
+/// `since Mon 03:30, filling since Sun 03:20, 27 h 40 m`; where that takes more than `room` columns, what came first
+/// apart from it.
+fn open_span(
+    began: Timestamp,
+    turned: Option<&Turned>,
+    until: Timestamp,
+    zone: &TimeZone,
+    room: usize,
+) -> (String, Option<String>) {
+    let length = duration(seconds_between(began, until));
+    let whole = format!("{}, {length}", since(began, turned, zone, until));
+    let Some(turned) = turned.filter(|_| whole.chars().count() > room) else {
+        return (whole, None);
+    };
+    let first = format!(
+        "{} since {}",
+        untrusted::term(&turned.from),
+        when(began, zone, until)
+    );
+    let at = when(turned.at, zone, until);
+    (format!("since {at}, {length} in all"), Some(first))
+}
+
+/// `since Sun 03:12, 27 h 48 m`, or `Sun 02:00-02:41, 41 m` for what is over; and what came first where there is no room for it.
+fn span(row: &Row, until: Timestamp, zone: &TimeZone, room: usize) -> (String, Option<String>) {
     let length = duration(seconds_between(row.since, row.until.unwrap_or(until)));
-    let since = when(row.since, zone, until);
     match row.until {
-        None => format!("since {since}, {length}"),
+        None => open_span(row.since, row.turned.as_ref(), until, zone, room),
         Some(end) => {
             let (a, b) = (row.since.to_zoned(zone.clone()), end.to_zoned(zone.clone()));
             let end = if a.date() == b.date() {
@@ -294,7 +333,8 @@ fn span(row: &Row, until: Timestamp, zone: &TimeZone) -> String {
             } else {
                 format!(" - {}", when(end, zone, until))
             };
-            format!("{since}{end}, {length}")
+            let since = when(row.since, zone, until);
+            (format!("{since}{end}, {length}"), None)
         }
     }
 }

@@ -101,8 +101,8 @@ impl HostClock {
     /// The corrected time of something that is not in the stream of stamps.
     pub(crate) fn corrected(&mut self, agent: Timestamp, wall: Timestamp) -> Timestamp {
         let offset = self.stream_ms.or(self.estimate_ms()).unwrap_or(0);
-        let size = offset.abs();
-        let drift = offset.saturating_sub(self.applied_ms).abs();
+        let size = offset.saturating_abs();
+        let drift = offset.saturating_sub(self.applied_ms).saturating_abs();
         if self.applied_ms == 0 && size > ON_MS || self.applied_ms != 0 && drift > OFF_MS {
             self.applied_ms = offset;
         }
@@ -140,6 +140,17 @@ mod tests {
         }
         let got = clock.stamp(at(agent_ms), at(0));
         assert_eq!(ms_between(at(0), got), want_ms, "{offsets:?} {agent_ms}");
+    }
+
+    #[test]
+    fn the_oddest_offset_breaks_nothing() {
+        for offset in [i64::MIN, i64::MAX] {
+            let mut clock = HostClock::default();
+            clock.observe(offset, true);
+            clock.server_stepped(i64::MAX);
+            let stamp = clock.stamp(at(0), at(0));
+            assert!(stamp <= at(AHEAD_MS), "{offset}");
+        }
     }
 
     #[test]

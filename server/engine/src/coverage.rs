@@ -29,6 +29,9 @@ pub const IMPORTANT_SECONDS_MAX: u64 = 15 * 60;
 /// Shorter holes count in the ratio, but the host is not listed: a restarted agent is no news.
 pub const LISTED_SECONDS_MIN: u64 = 60;
 
+/// Smaller jumps of the server's clock are not told in a review: time servers make them.
+const JUMP_TOLD_MS: i64 = 60_000;
+
 /// Spans of time, half-open, apart from each other. Milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
@@ -182,6 +185,10 @@ pub struct Window<'a> {
     pub server_up: &'a Watched,
     /// Samples that agents dropped in the window.
     pub ticks_dropped: u64,
+    /// When the server started for the first time; before that nothing was to be watched.
+    pub first_start: Option<Timestamp>,
+    /// Jumps of the server's wall clock, in order: the time after it, and milliseconds.
+    pub jumps: &'a [(Timestamp, i64)],
 }
 
 /// What a window comes to.
@@ -193,38 +200,65 @@ pub struct Reckoned {
     pub blind: bool,
 }
 
+/// What a window comes down to: the time that was to be watched, and when the server was up in it.
+struct Frame {
+    start: i64,
+    until: i64,
+    /// Without what the server's clock jumped over: that time never was.
+    whole: Vec<(i64, i64)>,
+    server: Vec<(i64, i64)>,
+}
+
+impl Frame {
+    fn new(window: &Window<'_>) -> Frame {
+        let until = window.until.as_millisecond();
+        let first = window
+            .first_start
+            .map_or(i64::MIN, Timestamp::as_millisecond);
+        let start = window.start.as_millisecond().max(first).min(until);
+        let over = intersection(&jumped_over(window.jumps), &[(start, until)]);
+        let whole = complement(&over, start, until);
+        let up = with_tail(window.server_up.within(start, until), until);
+        let server = intersection(&up, &whole);
+        Frame {
+            start,
+            until,
+            whole,
+            server,
+        }
+    }
+}
+
 /// Counts what was watched.
 #[must_use]
 pub fn reckon(window: &Window<'_>, hosts: &[HostSpans<'_>]) -> Reckoned {
-    let (start, until) = (window.start.as_millisecond(), window.until.as_millisecond());
-    let server = with_tail(window.server_up.within(start, until), until);
-    let (mut expected_ms, mut watched_ms, mut counted) = (0_u64, 0_u64, 0_u32);
+    let frame = Frame::new(window);
+    let (mut expected_ms, mut watched_ms, mut counted, mut joined) = (0_u64, 0_u64, 0_u32, 0);
     let mut blind = false;
     let mut unwatched = Vec::new();
     for host in hosts {
-        let from = start.max(host.joined.as_millisecond());
-        let to = host
-            .retired
-            .map_or(until, |retired| until.min(retired.as_millisecond()));
-        if from >= to {
+        let from = frame.start.max(host.joined.as_millisecond());
+        let to = host.retired.map_or(frame.until, |retired| {
+            frame.until.min(retired.as_millisecond())
+        });
+        let wanted = intersection(&frame.whole, &[(from, to)]);
+        if from >= to || wanted.is_empty() {
             continue;
         }
         counted += 1;
+        joined += u32::from(from > window.start.as_millisecond());
         let own = with_tail(
             union(&host.watched.within(from, to), &host.down.within(from, to)),
             to,
         );
-        let truly = intersection(&own, &server);
-        let (expected, watched) = (
-            length(&[(from, to)]),
-            length(&intersection(&truly, &[(from, to)])),
-        );
+        let truly = intersection(&own, &frame.server);
+        let (expected, watched) = (length(&wanted), length(&truly));
         expected_ms = expected_ms.saturating_add(expected);
         watched_ms = watched_ms.saturating_add(watched);
         let lost_seconds = expected.saturating_sub(watched) / 1000;
         blind |= host.importance == Importance::High && lost_seconds > IMPORTANT_SECONDS_MAX;
         // What the server missed while it was down is told once, not once a host.
-        let holes = intersection(&complement(&own, from, to), &server);
+        let holes = intersection(&complement(&own, from, to), &frame.server);
         let first = holes.first().and_then(|(hole, _)| time(*hole));
         if let Some(first) = first.filter(|_| seconds(&holes) >= LISTED_SECONDS_MIN) {
             unwatched.push(Unwatched {
@@ -248,15 +282,48 @@ pub fn reckon(window: &Window<'_>, hosts: &[HostSpans<'_>]) -> Reckoned {
         hosts: counted,
         expected_seconds: expected_ms / 1000,
         watched_seconds: watched_ms / 1000,
-        server_up_seconds: seconds(&server),
-        window_seconds: length(&[(start, until)]) / 1000,
+        server_up_seconds: seconds(&frame.server),
+        window_seconds: seconds(&frame.whole),
         unwatched,
         ticks_dropped: window.ticks_dropped,
+        first_start: window
+            .first_start
+            .filter(|first| window.start < *first && *first <= window.until),
+        joined,
+        jumps: jumps_within(window),
     };
     Reckoned {
         coverage,
         blind: blind || ratio < RATIO_MIN || counted == 0,
     }
+}
+
+/// The time that the clock jumped over, unless it went back and ran through it after all.
+fn jumped_over(jumps: &[(Timestamp, i64)]) -> Vec<(i64, i64)> {
+    let mut over = Vec::new();
+    for (at, by_ms) in jumps {
+        let at = at.as_millisecond();
+        over = intersection(&over, &[(i64::MIN, at)]);
+        if *by_ms > 0 {
+            over = union(&over, &[(at.saturating_sub(*by_ms), at)]);
+        }
+    }
+    over
+}
+
+/// The jumps that a reader of this window should know of, in seconds.
+fn jumps_within(window: &Window<'_>) -> Vec<(Timestamp, i64)> {
+    let within = |at: &Timestamp| (window.start..=window.until).contains(at);
+    let mut told = Vec::new();
+    for (at, by_ms) in window.jumps {
+        // A jump ahead is of the night that it ends in and of the one that it left.
+        let left = at.as_millisecond().saturating_sub((*by_ms).max(0));
+        let moment = [Some(*at), time(left)].into_iter().flatten().find(within);
+        if let Some(moment) = moment.filter(|_| by_ms.saturating_abs() >= JUMP_TOLD_MS) {
+            told.push((moment, by_ms / 1000));
+        }
+    }
+    told
 }
 
 /// Closes a short hole at the end: what is on its way is not missing yet.
@@ -480,6 +547,8 @@ mod tests {
             until: t(10 * HOUR),
             server_up: &server_up,
             ticks_dropped: 3,
+            first_start: None,
+            jumps: &[],
         };
         reckon(&window, &hosts)
     }

@@ -16,6 +16,7 @@ use crate::input::{Act, At, Input, Notice, Order, Started};
 use crate::night::{Night, Nights, Span};
 use crate::policy::Repeats;
 use crate::seal::Sealing;
+use crate::view::Shown;
 use crate::words;
 
 /// After a start of the server hosts get this long to come back before they count as silent.
@@ -24,8 +25,8 @@ pub(crate) const GRACE_MS: u64 = 60_000;
 const STALL_MS: u64 = 30_000;
 /// Changes remembered for reviews and messages: 250 a night for 40 nights.
 const CHANGES_MAX: usize = 10_000;
-/// Notices of the server about itself, by subject.
-const NOTICES_MAX: usize = 64;
+/// Jumps of the server's clock remembered: a clock that jumps more often is broken, and the latest say so.
+const JUMPS_MAX: usize = 64;
 /// Watched time is kept this long, for the review of any night that can still be made.
 pub(crate) const WATCHED_KEPT_MS: i64 = 40 * 86_400_000;
 /// Clocks are compared this often: as often as a host says what time it is.
@@ -44,6 +45,8 @@ pub struct Engine {
     pub(crate) next_seal: Option<(Timestamp, Night)>,
     /// Corrected times of the items of the last batch: as the host gave them, and as they are.
     pub(crate) stamps: Vec<(Timestamp, Timestamp)>,
+    /// What readers were shown last.
+    pub(crate) shown: Shown,
 }
 
 /// What outlives a step.
@@ -71,6 +74,10 @@ pub(crate) struct Server {
     /// Boot time of the last start, or of the end of a stall.
     pub(crate) since_ms: u64,
     pub(crate) up: Watched,
+    /// When it started for the first time.
+    pub(crate) first: Option<Timestamp>,
+    /// Jumps of its wall clock: the time after it, and milliseconds.
+    pub(crate) jumps: VecDeque<(Timestamp, i64)>,
     pub(crate) notices: BTreeMap<String, Notice>,
 }
 
@@ -80,6 +87,8 @@ pub(crate) struct Changed {
     pub(crate) at: Timestamp,
     pub(crate) host: Option<HostId>,
     pub(crate) text: String,
+    /// What many hosts may do alike, in words that fit "180 hosts …"; empty where it stands alone.
+    pub(crate) group: String,
 }
 
 /// What a step brings about, collected.
@@ -117,6 +126,7 @@ impl Engine {
             span: None,
             next_seal: None,
             stamps: Vec::new(),
+            shown: Shown::default(),
         }
     }
 
@@ -196,6 +206,7 @@ impl Engine {
                 let calendar = std::mem::take(&mut self.state.config.calendar);
                 self.state.config = config;
                 self.state.config.calendar = calendar;
+                self.shown.forget();
                 let subject = "calendar".to_owned();
                 let notice = Notice {
                     subject,
@@ -207,11 +218,12 @@ impl Engine {
                 return;
             }
         }
-        self.state.server.notices.remove("calendar");
+        self.over_notice(at, "calendar", out);
         if self.state.config == config {
             return;
         }
         self.state.config = config;
+        self.shown.forget();
         if std::mem::replace(&mut self.state.configured, true) {
             self.say(at, "configuration taken up".to_owned(), out);
         }
@@ -224,16 +236,15 @@ impl Engine {
         for id in ids {
             self.drop_slots(id, at, out);
         }
+        self.channels_changed(at, out);
     }
 
     fn started(&mut self, at: At, started: &Started, out: &mut Out) {
         self.state.server.since_ms = at.boot_ms;
+        self.over_with_the_last_run(at, out);
         let Some(last_up) = started.last_up else {
             // Before the first start there was nothing to watch: no outage.
-            self.state
-                .server
-                .up
-                .add(add_ms(at.wall, -WATCHED_KEPT_MS), at.wall);
+            self.state.server.first.get_or_insert(at.wall);
             let text = format!("server {} started for the first time", started.version);
             self.say(at, text, out);
             return;
@@ -253,6 +264,13 @@ impl Engine {
             host.clock.server_stepped(by_ms);
         }
         self.state.sealing.clock_stepped(at, by_ms);
+        let server = &mut self.state.server;
+        // A first start that a wrong clock put into the future would leave nothing to be watched until then.
+        server.first = server.first.map(|first| first.min(at.wall));
+        if server.jumps.len() >= JUMPS_MAX {
+            server.jumps.pop_front();
+        }
+        server.jumps.push_back((at.wall, by_ms));
         let way = if by_ms < 0 { "back" } else { "ahead" };
         let span = words::duration(by_ms.saturating_abs());
         self.say(at, format!("server clock jumped {way} by {span}"), out);
@@ -260,7 +278,8 @@ impl Engine {
 
     fn order(&mut self, at: At, order: &Order, out: &mut Out) {
         let Act::Acknowledge { incident, note } = &order.act;
-        let Some(incident) = self.state.incidents.get_mut(incident) else {
+        let number = Incidents::number(incident);
+        let Some(incident) = number.and_then(|n| self.state.incidents.change(n)) else {
             return;
         };
         let noted = format!("{}: {note}", order.by);
@@ -281,20 +300,6 @@ impl Engine {
             by: order.by.clone(),
             what: incident.what(),
         });
-    }
-
-    fn notice(&mut self, at: At, notice: Notice, out: &mut Out) {
-        if notice.text.is_empty() {
-            if self.state.server.notices.remove(&notice.subject).is_some() {
-                self.say(at, format!("{}: over", notice.subject), out);
-            }
-            return;
-        }
-        self.say(at, format!("{}: {}", notice.subject, notice.text), out);
-        let notices = &mut self.state.server.notices;
-        if notices.len() < NOTICES_MAX || notices.contains_key(&notice.subject) {
-            notices.insert(notice.subject.clone(), notice);
-        }
     }
 
     /// Time passed: absence, reminders, sealing.
@@ -331,6 +336,10 @@ impl Engine {
         self.state.incidents.prune(at.wall);
         let before = add_ms(at.wall, -WATCHED_KEPT_MS);
         self.state.server.up.prune(before);
+        self.state
+            .server
+            .jumps
+            .retain(|(jumped, _)| *jumped >= before);
         for host in self.state.hosts.values_mut() {
             host.watched.prune(before);
             host.down.prune(before);
@@ -348,6 +357,20 @@ impl Engine {
         if self.state.changes.len() >= CHANGES_MAX {
             self.state.changes.pop_front();
         }
-        self.state.changes.push_back(Changed { at, host, text });
+        let group = String::new();
+        self.state.changes.push_back(Changed {
+            at,
+            host,
+            text,
+            group,
+        });
+    }
+
+    /// Remembers a change that many hosts may make alike.
+    pub(crate) fn changed_alike(&mut self, at: Timestamp, id: HostId, text: String, group: String) {
+        self.changed(at, Some(id), text);
+        if let Some(change) = self.state.changes.back_mut() {
+            change.group = group;
+        }
     }
 }

@@ -20,6 +20,8 @@ const PLANS_MAX: usize = 64;
 const GAPS_MAX: usize = 256;
 /// Troubles remembered of a host, by subject: as many as there are collectors.
 const TROUBLES_MAX: usize = 32;
+/// Heartbeats nearer to each other than this came in a burst: what a counter grew between them says nothing of a rate.
+const BEATS_APART_MS: i64 = 5_000;
 /// Mount points remembered as once writable: more than this no plan holds.
 const WRITABLE_MAX: usize = 512;
 
@@ -41,6 +43,8 @@ pub(crate) struct Host {
     pub(crate) plans: BTreeMap<SchemaId, Plan>,
     plan_order: VecDeque<SchemaId>,
     pub(crate) before: Option<Before>,
+    /// The heartbeat that rates are reckoned from while a backlog drains, by boot time.
+    last_beat: Option<Beat>,
     /// Busy share of the CPUs at the latest tick.
     pub(crate) cpu_ratio: Option<f64>,
     pub(crate) writable: BTreeSet<String>,
@@ -70,6 +74,14 @@ pub(crate) struct Before {
     pub(crate) stamp: Timestamp,
     pub(crate) schema: SchemaId,
     pub(crate) row: Vec<i64>,
+}
+
+/// The values of a heartbeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Beat {
+    clock_ms: i64,
+    schema: SchemaId,
+    row: Vec<i64>,
 }
 
 /// How a row is to be judged.
@@ -108,6 +120,7 @@ impl Host {
             plans: BTreeMap::new(),
             plan_order: VecDeque::new(),
             before: None,
+            last_beat: None,
             cpu_ratio: None,
             writable: BTreeSet::new(),
             slots: Vec::new(),
@@ -161,32 +174,62 @@ impl Host {
         row: Vec<i64>,
         found: &mut Vec<Found>,
     ) {
-        if self.judge(rules, how, schema, &row, found) && !how.live {
-            let stamp = how.at;
-            self.before = Some(Before { stamp, schema, row });
-        }
+        let before = self.before.take();
+        let known = before.as_ref().filter(|b| b.schema == schema);
+        let rows = Rows {
+            row: &row,
+            before: known.map(|b| (b.row.as_slice(), ms_between(b.stamp, how.at))),
+        };
+        let stamp = how.at;
+        self.before = if self.judge(rules, how, schema, rows, found) {
+            Some(Before { stamp, schema, row })
+        } else {
+            before
+        };
     }
 
-    /// Judges the values of a heartbeat.
-    pub(crate) fn judge(
+    /// Judges the values of a heartbeat, rates included where the one before is at hand.
+    pub(crate) fn beat(
         &mut self,
         rules: &[Rule],
         how: How,
         schema: SchemaId,
         row: &[i64],
         found: &mut Vec<Found>,
+    ) {
+        let before = self.last_beat.take();
+        let known = before.as_ref().filter(|b| b.schema == schema);
+        let apart_ms = known.map_or(0, |b| how.clock_ms.saturating_sub(b.clock_ms));
+        let apart = apart_ms >= BEATS_APART_MS;
+        let rows = Rows {
+            row,
+            before: known
+                .filter(|_| apart)
+                .map(|b| (b.row.as_slice(), apart_ms)),
+        };
+        let judged = self.judge(rules, how, schema, rows, found);
+        self.last_beat = match before {
+            Some(before) if !judged || before.schema == schema && !apart => Some(before),
+            Some(_) | None => judged.then(|| Beat {
+                clock_ms: how.clock_ms,
+                schema,
+                row: row.to_vec(),
+            }),
+        };
+    }
+
+    fn judge(
+        &mut self,
+        rules: &[Rule],
+        how: How,
+        schema: SchemaId,
+        rows: Rows<'_>,
+        found: &mut Vec<Found>,
     ) -> bool {
+        let row = rows.row;
         let Some(plan) = self.plans.get(&schema).filter(|p| p.width == row.len()) else {
             self.refused = self.refused.saturating_add(1);
             return false;
-        };
-        let before = self
-            .before
-            .as_ref()
-            .filter(|b| b.schema == schema && !how.live);
-        let rows = Rows {
-            row,
-            before: before.map(|b| (b.row.as_slice(), ms_between(b.stamp, how.at))),
         };
         for mount in plan.writable(row) {
             if self.writable.len() < WRITABLE_MAX && !self.writable.contains(mount) {
@@ -258,6 +301,7 @@ impl Host {
 
     /// The present has caught up: what heartbeats found goes on by ticks.
     pub(crate) fn caught_up(&mut self, clock_ms: i64) {
+        self.last_beat = None;
         for slot in &mut self.slots {
             let Some(live) = slot.live.take() else {
                 continue;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dawnwatch_proto::review::Severity;
+use dawnwatch_proto::review::{Severity, Turned};
 use dawnwatch_proto::{HostId, api};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Alert;
 use crate::clock::ms_between;
 use crate::detect::Anomaly;
+use crate::detect::absence::SERVER;
 use crate::effect::Reason;
 
 /// What fires this soon after an incident closed is still about it.
@@ -25,6 +26,9 @@ const ALERTS_MAX: usize = 256;
 const TOLD_MAX: usize = 1_000;
 /// Alerts named in an incident's words; the rest is counted.
 const NAMED_MAX: usize = 3;
+
+/// What it is called by began this much later than the whole: both times are told.
+const TURNED_MS: i64 = 60_000;
 
 /// Where an alert is: its incident, and its place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +109,9 @@ pub(crate) struct Incidents {
     latest: BTreeMap<HostId, u64>,
     /// Those that are not closed.
     pub(crate) open: BTreeSet<u64>,
+    /// Those that were handed out to be changed since readers were shown them last.
+    #[serde(skip)]
+    pub(crate) changed: BTreeSet<u64>,
 }
 
 impl Incidents {
@@ -120,8 +127,7 @@ impl Incidents {
             .home(host, &anomaly, boot_ms)
             .unwrap_or_else(|| self.begin(host, name, &anomaly));
         let incident = self
-            .all
-            .get_mut(&number)
+            .change(number)
             .expect("home and begin name incidents that are there");
         let same = incident
             .alerts
@@ -149,6 +155,9 @@ impl Incidents {
 
     /// The incident that an anomaly of this host is part of: for the present the latest, for late data the one of its time.
     fn home(&self, host: HostId, anomaly: &Anomaly, boot_ms: u64) -> Option<u64> {
+        if host == SERVER {
+            return self.home_of_server(anomaly, boot_ms);
+        }
         if !anomaly.late {
             let incident = self.all.get(self.latest.get(&host)?)?;
             let fresh = incident.closed_ms.is_none_or(|closed| {
@@ -164,6 +173,23 @@ impl Incidents {
                     .is_none_or(|until| ms_between(until, anomaly.since) < JOIN_MS)
         };
         self.all.values().rev().find(near).map(|i| i.number)
+    }
+
+    /// What is wrong with the server in several ways is no one thing: only the same again belongs together.
+    fn home_of_server(&self, anomaly: &Anomaly, boot_ms: u64) -> Option<u64> {
+        let fresh = |i: &&Incident| {
+            let closed_ms = i
+                .closed_ms
+                .map_or(0, |closed| boot_ms.saturating_sub(closed));
+            i64::try_from(closed_ms).unwrap_or(i64::MAX) < JOIN_MS
+        };
+        let same = |i: &&Incident| {
+            i.alerts
+                .iter()
+                .any(|a| a.rule == anomaly.rule && a.subject == anomaly.subject)
+        };
+        let own = self.all.values().rev().filter(|i| i.host == SERVER);
+        own.filter(fresh).find(same).map(|i| i.number)
     }
 
     fn begin(&mut self, host: HostId, name: &str, anomaly: &Anomaly) -> u64 {
@@ -201,13 +227,24 @@ impl Incidents {
         number
     }
 
-    pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Incident> {
-        let number = id.strip_prefix("I-")?.parse().ok()?;
-        self.all.get_mut(&number)
+    /// An incident to change: the only way to one, so that readers are shown it anew.
+    pub(crate) fn change(&mut self, number: u64) -> Option<&mut Incident> {
+        let incident = self.all.get_mut(&number)?;
+        self.changed.insert(number);
+        Some(incident)
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Incident> {
+        self.all.get(&number)
+    }
+
+    /// Its number, from its id.
+    pub(crate) fn number(id: &str) -> Option<u64> {
+        id.strip_prefix("I-")?.parse().ok()
     }
 
     pub(crate) fn alert(&mut self, at: AlertRef) -> Option<&mut Alert> {
-        self.all.get_mut(&at.incident)?.alerts.get_mut(at.index)
+        self.change(at.incident)?.alerts.get_mut(at.index)
     }
 
     /// The latest incident of a host.
@@ -259,52 +296,65 @@ impl Incident {
 
     /// What happened, worst alert first; while open only what still holds.
     pub(crate) fn what(&self) -> String {
+        phrase(&self.named())
+    }
+
+    /// What it is called by, and where that began later than the whole: since when it holds, and what came first.
+    fn called(&self) -> (String, Option<Turned>) {
+        let mut named = self.named();
+        let earliest = self.alerts.iter().min_by_key(|a| a.since);
+        let (Some(worst), Some(earliest)) = (named.first().copied(), earliest) else {
+            return (String::new(), None);
+        };
+        if self.state == State::Closed || ms_between(self.since, worst.since) < TURNED_MS {
+            return (phrase(&named), None);
+        }
+        // What came first is told with its own time.
+        named.retain(|alert| !std::ptr::eq(*alert, earliest));
+        let from = if !earliest.is_firing() {
+            "in trouble"
+        } else if earliest.series.is_empty() || earliest.series != worst.series {
+            earliest.what.as_str()
+        } else if earliest.series.starts_with("node_filesystem") {
+            "filling"
+        } else {
+            "high"
+        };
+        let turned = Turned {
+            at: worst.since,
+            from: from.to_owned(),
+        };
+        (phrase(&named), Some(turned))
+    }
+
+    /// The alerts that it is told by, worst first: one of each series.
+    fn named(&self) -> Vec<&Alert> {
         let firing = self.alerts.iter().any(Alert::is_firing);
         let mut alerts: Vec<&Alert> = self
             .alerts
             .iter()
             .filter(|a| !firing || a.is_firing())
             .collect();
-        // One ladder, one word: the worse rule of the same subject speaks for both.
         alerts.sort_by(|a, b| {
             (b.severity, a.since, &a.rule, &a.subject)
                 .cmp(&(a.severity, b.since, &b.rule, &b.subject))
         });
-        let mut named: Vec<(&str, &str)> = Vec::new();
-        for alert in &alerts {
-            if !named
-                .iter()
-                .any(|(series, _)| !alert.series.is_empty() && *series == alert.series)
-            {
-                named.push((&alert.series, &alert.what));
+        // One ladder, one word: the worse rule of the same series speaks for both.
+        let mut named: Vec<&Alert> = Vec::new();
+        for alert in alerts {
+            let known = |other: &&Alert| !other.series.is_empty() && other.series == alert.series;
+            if !named.iter().any(known) {
+                named.push(alert);
             }
         }
-        let words: Vec<&str> = named
-            .iter()
-            .take(NAMED_MAX)
-            .map(|(_, what)| *what)
-            .collect();
-        let mut text = words.join("; ");
-        if named.len() > NAMED_MAX {
-            text.push_str(&format!("; and {} more", named.len() - NAMED_MAX));
-        }
-        text
+        named
     }
 
     /// Known cause, or that it is unknown.
     pub(crate) fn cause(&self) -> String {
-        if let Some(cause) = &self.cause {
-            return cause.clone();
-        }
-        let filling = self
-            .alerts
-            .iter()
-            .any(|a| a.series.starts_with("node_filesystem_avail_bytes"));
-        if filling {
-            "fills up".to_owned()
-        } else {
-            "cause unknown".to_owned()
-        }
+        self.cause
+            .clone()
+            .unwrap_or_else(|| "cause unknown".to_owned())
     }
 
     /// What an API client reads; service and owner come with the configuration of the moment.
@@ -312,6 +362,7 @@ impl Incident {
         let told = self.told.iter().map(Told::shown).collect();
         let mut why = self.policy.clone();
         why.extend(self.notes.iter().cloned());
+        let (what, turned) = self.called();
         api::Incident {
             id: self.id(),
             host: self.host,
@@ -320,8 +371,9 @@ impl Incident {
             owner,
             state: self.state.word().to_owned(),
             severity: self.severity,
-            what: self.what(),
+            what,
             since: self.since,
+            turned,
             until: self.until,
             taken: self.taken.clone(),
             cause: self.cause(),
@@ -330,6 +382,16 @@ impl Incident {
             why,
         }
     }
+}
+
+/// The words of some alerts; many are counted.
+fn phrase(alerts: &[&Alert]) -> String {
+    let words: Vec<&str> = alerts.iter().map(|a| a.what.as_str()).collect();
+    let mut text = words[..words.len().min(NAMED_MAX)].join("; ");
+    if words.len() > NAMED_MAX {
+        text.push_str(&format!("; and {} more", words.len() - NAMED_MAX));
+    }
+    text
 }
 
 impl Told {

@@ -23,7 +23,9 @@ const RETURN_MS: u64 = 600_000;
 impl Engine {
     /// A host; one that identity has not announced yet gets a card from its id, so that nothing it says is lost.
     pub(crate) fn host(&mut self, id: HostId, at: At) -> &mut Host {
+        let shown = &mut self.shown;
         self.state.hosts.entry(id).or_insert_with(|| {
+            shown.forget();
             let name = id.to_string();
             let card = HostCard {
                 id,
@@ -38,6 +40,10 @@ impl Engine {
 
     pub(crate) fn card(&mut self, at: At, card: HostCard, out: &mut Out) {
         let (id, name) = (card.id, card.name.clone());
+        let same = self.state.hosts.get(&id).is_some_and(|h| h.card == card);
+        if !same {
+            self.shown.forget();
+        }
         let Some(host) = self.state.hosts.get_mut(&id) else {
             let retired = card.retired.then_some(at.wall);
             let mut host = Host::new(card, at.boot_ms);
@@ -106,7 +112,7 @@ impl Engine {
         let Some(host) = self.state.hosts.get_mut(&id) else {
             return;
         };
-        host.judge(&self.state.config.rules, how, *schema, row, &mut found);
+        host.beat(&self.state.config.rules, how, *schema, row, &mut found);
         for one in found {
             self.apply(
                 &Judged {
@@ -238,7 +244,7 @@ impl Engine {
         let before = host.facts.replace(now.clone());
         let Some(before) = before else {
             let text = format!("agent {} reports for the first time", now.agent_version);
-            self.changed(stamp, Some(id), text);
+            self.changed_alike(stamp, id, text, "report for the first time".to_owned());
             return;
         };
         let rebooted = before.boot_id != now.boot_id;
@@ -250,15 +256,17 @@ impl Engine {
         };
         // A goodbye and its end are told already.
         if farewell.is_none() {
-            self.changed(stamp, Some(id), fate.to_owned());
+            self.changed_alike(stamp, id, fate.to_owned(), fate.to_owned());
         }
         if before.agent_version != now.agent_version {
             let text = format!("agent {} -> {}", before.agent_version, now.agent_version);
-            self.changed(stamp, Some(id), text);
+            let group = format!("got agent {}", now.agent_version);
+            self.changed_alike(stamp, id, text, group);
         }
         if before.kernel != now.kernel {
             let text = format!("kernel {} -> {}", before.kernel, now.kernel);
-            self.changed(stamp, Some(id), text);
+            let group = format!("got kernel {}", now.kernel);
+            self.changed_alike(stamp, id, text, group);
         }
         if farewell.is_none() {
             self.explain(id, at, stamp, fate, out);
@@ -293,7 +301,7 @@ impl Engine {
         }
         host.returned = None;
         let number = self.state.incidents.latest(id);
-        let incident = number.and_then(|n| self.state.incidents.all.get_mut(&n));
+        let incident = number.and_then(|n| self.state.incidents.change(n));
         if let Some(incident) = incident
             && incident.cause.is_none()
         {
@@ -321,7 +329,8 @@ impl Engine {
             name,
             what: what.clone(),
         });
-        self.changed(at.wall, Some(id), what);
+        let group = what.clone();
+        self.changed_alike(at.wall, id, what, group);
     }
 }
 

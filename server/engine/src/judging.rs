@@ -184,7 +184,7 @@ impl Engine {
 
     /// Ends an alert and records it.
     pub(crate) fn resolve(&mut self, at: AlertRef, until: Timestamp, note: &str, out: &mut Out) {
-        let Some(incident) = self.state.incidents.all.get_mut(&at.incident) else {
+        let Some(incident) = self.state.incidents.change(at.incident) else {
             return;
         };
         let (id, host) = (incident.id(), incident.host);
@@ -195,6 +195,9 @@ impl Engine {
             return;
         }
         alert.until = Some(until.max(alert.since));
+        if let Some(was) = absence::was(&alert.what) {
+            was.clone_into(&mut alert.what);
+        }
         if !note.is_empty() {
             alert.why = format!("{}; {note}", alert.why);
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Channel, Config};
 use crate::effect::Reason;
 use crate::incident::{Incident, State};
+use crate::own::CHANNEL;
 
 /// An open critical incident is repeated this often until somebody takes it.
 const REMIND_MS: u64 = 600_000;
@@ -62,6 +63,9 @@ pub(crate) fn decide(incident: &mut Incident, moment: Moment<'_>) -> Vec<(String
     let mut tell = Vec::new();
     let mut why = Vec::new();
     for channel in &moment.config.channels {
+        if is_about(incident, &channel.name) {
+            continue;
+        }
         match judge(incident, channel, severity, moment) {
             Ok(reason) => tell.push((channel.name.clone(), reason)),
             Err(Some(held)) => why.push(held),
@@ -87,6 +91,14 @@ pub(crate) fn decide(incident: &mut Incident, moment: Moment<'_>) -> Vec<(String
         note(incident, line);
     }
     tell
+}
+
+/// Whether it says of this very channel that it does not work: then it is no way to tell of it.
+fn is_about(incident: &Incident, channel: &str) -> bool {
+    incident
+        .alerts
+        .iter()
+        .any(|a| a.is_firing() && a.rule == CHANNEL && a.subject == channel)
 }
 
 /// Notes a reason once.
@@ -139,18 +151,61 @@ fn judge(
     Ok(reason)
 }
 
+/// The channel that a critical incident goes out on where another one failed: none where a working one has it already.
+pub(crate) fn another_way(
+    incident: &mut Incident,
+    failed: &str,
+    working: &[String],
+    boot_ms: u64,
+) -> Option<String> {
+    let critical = incident.present() == Some(Severity::Critical);
+    if incident.state != State::Open || !critical {
+        return None;
+    }
+    if working
+        .iter()
+        .any(|name| incident.hearing.contains_key(name))
+    {
+        return None;
+    }
+    let Some(name) = working.first() else {
+        note(
+            incident,
+            format!("channel {failed} fails, and there is no other that works"),
+        );
+        return None;
+    };
+    note(
+        incident,
+        format!("channel {failed} fails: told {name} in its place"),
+    );
+    incident.hearing.insert(name.clone(), Severity::Critical);
+    page(incident, boot_ms);
+    Some(name.clone())
+}
+
+/// Whether there can be anything to repeat: cheap, and asked every second.
+pub(crate) fn may_remind(incident: &Incident) -> bool {
+    incident.state == State::Open
+        && incident.revision > 0
+        && incident.severity == Severity::Critical
+}
+
 /// The channels that are told again of a critical incident that nobody took.
 pub(crate) fn remind(
     incident: &mut Incident,
     moment: Moment<'_>,
     repeats: &mut Repeats,
 ) -> Vec<(String, Reason)> {
+    if !may_remind(incident) {
+        return Vec::new();
+    }
     let due = incident
         .pages
         .back()
         .is_none_or(|last| moment.boot_ms.saturating_sub(*last) >= REMIND_MS);
     let critical = incident.present() == Some(Severity::Critical);
-    if incident.state != State::Open || !critical || !due || incident.revision == 0 {
+    if !critical || !due {
         return Vec::new();
     }
     if repeats.count >= REPEATS_MAX || hourly(incident, moment.boot_ms) >= HOURLY_MAX {
@@ -158,7 +213,10 @@ pub(crate) fn remind(
     }
     let mut tell = Vec::new();
     for channel in &moment.config.channels {
-        if bound(channel, moment.night) > Severity::Critical {
+        // One that was told in the place of another stays told.
+        let takes = bound(channel, moment.night) <= Severity::Critical
+            || incident.hearing.contains_key(&channel.name);
+        if !takes || is_about(incident, &channel.name) {
             continue;
         }
         let known = incident.hearing.contains_key(&channel.name);
@@ -240,3 +298,6 @@ pub(crate) fn word(severity: Severity) -> &'static str {
         Severity::Critical => "critical",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,11 @@
 
 mod sentence;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use dawnwatch_proto::HostId;
-use dawnwatch_proto::api::{Incident, LiveReview};
+use dawnwatch_proto::api::{Alert, Incident, LiveReview};
 use dawnwatch_proto::review::text::{duration, when};
 use dawnwatch_proto::review::{
     Change, FORMAT, Importance, Messages, Review, Row, Severity, Verdict,
@@ -29,8 +32,8 @@ pub const EVIDENCE_MAX: usize = 8;
 /// Lines kept of what happened since sealing: a night of long ago has seen much since.
 pub const SINCE_MAX: usize = 100;
 
-/// Changes kept.
-pub const CHANGES_MAX: usize = 500;
+/// Changes kept: a fleet of 1,000 that joins in one night makes two each.
+pub const CHANGES_MAX: usize = 2_500;
 
 /// What a review is made of.
 #[derive(Debug, Clone, Copy)]
@@ -44,11 +47,15 @@ pub struct ReviewInput<'a> {
     /// The configuration in force.
     pub config: &'a Config,
     /// All incidents that are open or touch the night; others are passed over.
-    pub incidents: &'a [Incident],
+    pub incidents: &'a [Arc<Incident>],
     /// All hosts, retired ones included.
     pub hosts: &'a [HostInput<'a>],
     /// When the server was up.
     pub server_up: &'a Watched,
+    /// When the server started for the first time.
+    pub first_start: Option<Timestamp>,
+    /// Jumps of the server's wall clock, in order: the time after it, and milliseconds.
+    pub jumps: &'a [(Timestamp, i64)],
     /// What was changed; what lies outside the night is passed over.
     pub changes: &'a [Change],
     /// What is known of tonight.
@@ -153,9 +160,14 @@ pub fn build(input: &ReviewInput<'_>) -> Review {
 
 /// Puts what happened since sealing above a review, and each row's present state into it.
 #[must_use]
-pub fn live(review: &Review, at: Timestamp, incidents: &[Incident]) -> LiveReview {
+pub fn live(review: &Review, at: Timestamp, incidents: &[Arc<Incident>]) -> LiveReview {
+    let sealed = review;
     let mut review = review.clone();
-    let now_of = |id: &str| incidents.iter().find(|incident| incident.id == id);
+    let by_id: BTreeMap<&str, &Incident> = incidents
+        .iter()
+        .map(|incident| (incident.id.as_str(), incident.as_ref()))
+        .collect();
+    let now_of = |id: &str| by_id.get(id);
     for row in review
         .critical
         .iter_mut()
@@ -167,23 +179,28 @@ pub fn live(review: &Review, at: Timestamp, incidents: &[Incident]) -> LiveRevie
             row.taken.clone_from(&incident.taken);
         }
     }
-    let since = review
+    let since = sealed
         .sealed
-        .map_or_else(Vec::new, |sealed| since(&review, sealed, at, incidents));
+        .map_or_else(Vec::new, |moment| since(sealed, moment, at, incidents));
     LiveReview { at, review, since }
 }
 
 /// What opened, ended or came to light after sealing, in order.
-fn since(review: &Review, sealed: Timestamp, at: Timestamp, incidents: &[Incident]) -> Vec<String> {
+fn since(
+    review: &Review,
+    sealed: Timestamp,
+    at: Timestamp,
+    incidents: &[Arc<Incident>],
+) -> Vec<String> {
     let zone = night::zone(&review.zone).unwrap_or(TimeZone::UTC);
     let time = |time| when(time, &zone, at);
     let blocks = [&review.critical, &review.today, &review.healed];
     let whole = blocks.iter().all(|block| block.len() < ROWS_MAX);
-    let listed = |id: &str| {
-        blocks
-            .iter()
-            .any(|block| block.iter().any(|row| row.id == id))
-    };
+    let rows: BTreeMap<&str, &Row> = blocks
+        .into_iter()
+        .flatten()
+        .map(|row| (row.id.as_str(), row))
+        .collect();
     let mut edges: Vec<(Timestamp, String)> = Vec::new();
     for incident in incidents
         .iter()
@@ -199,13 +216,23 @@ fn since(review: &Review, sealed: Timestamp, at: Timestamp, incidents: &[Inciden
             ));
         } else if incident.since < review.until
             && whole
-            && !listed(id)
+            && !rows.contains_key(id.as_str())
             && incident.until.is_none_or(|end| end >= review.start)
         {
             // It belongs to the night, but its data came after sealing.
             edges.push((
                 incident.since,
                 format!("late {word}: {id} {name}, {what}, {began}"),
+            ));
+        }
+        if let Some(row) = rows.get(id.as_str())
+            && row.severity < incident.severity
+        {
+            let turned = incident.turned.as_ref().map_or(incident.since, |t| t.at);
+            let turned_at = turned.max(sealed);
+            edges.push((
+                turned_at,
+                format!("worse: {id} {name} is {word}, {what}, {}", time(turned)),
             ));
         }
         if let Some(end) = incident.until.filter(|end| sealed <= *end && *end <= at) {
@@ -240,6 +267,8 @@ fn reckon(input: &ReviewInput<'_>, until: Timestamp) -> Reckoned {
         until,
         server_up: input.server_up,
         ticks_dropped: input.ticks_dropped,
+        first_start: input.first_start,
+        jumps: input.jumps,
     };
     let hosts: Vec<HostSpans<'_>> = input
         .hosts
@@ -267,6 +296,15 @@ struct Blocks {
 
 fn blocks(input: &ReviewInput<'_>, until: Timestamp) -> Blocks {
     let start = input.night.start;
+    let importance: BTreeMap<HostId, Importance> = input
+        .hosts
+        .iter()
+        .map(|host| (host.id, host.importance))
+        .collect();
+    let row = |incident: &Incident, ended| {
+        let importance = importance.get(&incident.host).copied();
+        row(incident, importance.unwrap_or_default(), ended, until)
+    };
     let mut blocks = Blocks {
         critical: Vec::new(),
         today: Vec::new(),
@@ -281,10 +319,10 @@ fn blocks(input: &ReviewInput<'_>, until: Timestamp) -> Blocks {
         }
         match (ended, incident.severity) {
             (_, Severity::Info) => blocks.folded += 1,
-            (None, Severity::Critical) => blocks.critical.push(row(input, incident, ended, until)),
-            (None, Severity::Warning) => blocks.today.push(row(input, incident, ended, until)),
+            (None, Severity::Critical) => blocks.critical.push(row(incident, ended)),
+            (None, Severity::Warning) => blocks.today.push(row(incident, ended)),
             (Some(_), Severity::Critical | Severity::Warning) => {
-                blocks.healed.push(row(input, incident, ended, until));
+                blocks.healed.push(row(incident, ended));
             }
         }
     }
@@ -319,21 +357,19 @@ fn cut(block: &mut Vec<Row>) {
 }
 
 fn row(
-    input: &ReviewInput<'_>,
     incident: &Incident,
+    importance: Importance,
     ended: Option<Timestamp>,
     until: Timestamp,
 ) -> Row {
-    let host = input.hosts.iter().find(|host| host.id == incident.host);
-    let importance = host.map_or_else(Importance::default, |host| host.importance);
     let seconds = seconds_between(incident.since, ended.unwrap_or(until));
     let (score, rank) = rank(incident.severity, importance, ended.is_none(), seconds);
     let mut evidence: Vec<String> = Vec::new();
-    let firing = incident
-        .alerts
-        .iter()
-        .filter(|alert| alert.state != "pending");
-    for why in firing.map(|alert| &alert.why) {
+    let mut fired: Vec<&Alert> = incident.alerts.iter().collect();
+    fired.retain(|alert| alert.state != "pending");
+    // What the row is called by has its evidence first.
+    fired.sort_by_key(|alert| std::cmp::Reverse(alert.severity));
+    for why in fired.into_iter().map(|alert| &alert.why) {
         if !why.is_empty() && *why != incident.what && !evidence.contains(why) {
             evidence.push(why.clone());
         }
@@ -355,6 +391,7 @@ fn row(
         what: incident.what.clone(),
         severity: incident.severity,
         since: incident.since,
+        turned: incident.turned.clone().filter(|_| ended.is_none()),
         until: ended,
         cause: incident.cause.clone(),
         owner: incident.owner.clone(),

@@ -6,8 +6,9 @@ use crate::effect::Effect;
 use crate::engine::Engine;
 
 const MAGIC: &[u8; 4] = b"DWEN";
-/// Counts up with every change of the state's shape; the level before is always read.
-const VERSION: u16 = 1;
+/// Counts up with every change of the state's shape. Level 1 was never released and is not read; from the first release on
+/// the level before always is.
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 14;
 
 /// Why saved bytes cannot be used.
@@ -21,6 +22,12 @@ pub enum RestoreError {
         "restore engine: format {found} is newer than {VERSION}, which this build reads; use the newer build"
     )]
     Newer {
+        /// Its version.
+        found: u16,
+    },
+    /// Written by a build from before the first release.
+    #[error("restore engine: format {found} is of a build from before the first release")]
+    Older {
         /// Its version.
         found: u16,
     },
@@ -63,6 +70,9 @@ impl Engine {
         let found = u16::from_le_bytes([rest[0], rest[1]]);
         if found > VERSION {
             return Err(RestoreError::Newer { found });
+        }
+        if found < VERSION {
+            return Err(RestoreError::Older { found });
         }
         if rest[2..] != fnv(FNV_START, body).to_le_bytes() {
             return Err(RestoreError::Damaged);

@@ -1,6 +1,7 @@
 //! Sealing: each night once, whatever the server or its clock did in between.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use dawnwatch_proto::api::{self, NightHead};
 use dawnwatch_proto::review::{Change, Messages, Review};
@@ -139,25 +140,28 @@ impl Engine {
     ) -> Review {
         let state = &self.state;
         let touches = |until: Option<Timestamp>| until.is_none_or(|until| until >= night.start);
-        let incidents: Vec<api::Incident> = state
+        let incidents: Vec<Arc<api::Incident>> = state
             .incidents
             .all
             .values()
             .filter(|i| touches(i.until) && i.since < night.end)
-            .map(|i| self.shown(i))
+            .map(|i| self.incident_known(i))
             .collect();
         let hosts: Vec<HostInput<'_>> = state
             .hosts
             .values()
+            // What was never readable is a finding, and nothing that anybody could have watched.
+            .filter(|host| host.heard.is_some())
             .map(|host| HostInput {
                 id: host.card.id,
                 name: &host.card.name,
-                importance: state
-                    .config
-                    .facts(&host.card.name)
-                    .importance
-                    .unwrap_or_default(),
-                joined: host.card.joined,
+                importance: self.facts(host).importance.unwrap_or_default(),
+                // Joined by a clock that was wrong: it counts all the same.
+                joined: if host.card.joined > now {
+                    night.start
+                } else {
+                    host.card.joined
+                },
                 retired: host.retired,
                 watched: &host.watched,
                 down: &host.down,
@@ -172,8 +176,10 @@ impl Engine {
             .map(|c| Change {
                 at: c.at,
                 text: self.change_text(c),
+                group: c.group.clone(),
             })
             .collect();
+        let jumps: Vec<(Timestamp, i64)> = state.server.jumps.iter().copied().collect();
         let dropped = state
             .hosts
             .values()
@@ -186,6 +192,8 @@ impl Engine {
             incidents: &incidents,
             hosts: &hosts,
             server_up: &state.server.up,
+            first_start: state.server.first,
+            jumps: &jumps,
             changes: &changes,
             tonight: &[],
             messages: &self.messages(night.start, until),

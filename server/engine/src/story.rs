@@ -9,6 +9,7 @@
 //! rule memory_full off | rule disk_full hold=60 bound=0.95 severity=warning
 //! fact db* importance=high owner=ruiz service=billing
 //! host web01 disks=/,/data                  joins and reports every 10 s from here on
+//! join web02                                joins, and its agent never says a word
 //! set web01 /data=0.96 memory=0.5 cpu=0.1 swap=0 iowait=0 readonly:/data=1
 //! run 5m | until sat 03:12 | until 2026-10-05 07:00
 //! cut web01 | mend web01 [slowly]           the way to the server: samples are spooled, then come late
@@ -19,8 +20,9 @@
 //! down 2h [clean]                           the server is off
 //! save                                      state is saved and restored
 //! ack I-1 anna a remark | deliver I-1/1/ops arrived|refused|struggling answer
-//! notice config text | retire web01
-//! show now | show review | show hosts | show rules | show I-1
+//! notice config text | alarm disk text | retire web01
+//! fleet web 180                             so many hosts join: web001 and on
+//! show now | show review | show screen | show hosts | show rules | show I-1
 //! ```
 
 mod lines;
@@ -29,6 +31,7 @@ mod season;
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use lines::effect_line;
 pub use season::season;
@@ -118,6 +121,7 @@ impl Story {
             "until" => self.world.until(args)?,
             "channel" | "rule" | "fact" | "holiday" => self.configure(verb, args)?,
             "host" => self.world.host(arg(args, 0)?, &args[1..])?,
+            "join" => self.world.join(arg(args, 0)?),
             "set" => self.world.set(arg(args, 0)?, &args[1..])?,
             "cut" => self.world.cut(arg(args, 0)?)?,
             "mend" => self
@@ -139,18 +143,26 @@ impl Story {
             "save" => self.save()?,
             "ack" => self.acknowledge(arg(args, 0)?, arg(args, 1)?, &args[2..]),
             "deliver" => self.deliver(arg(args, 0)?, arg(args, 1)?, &args[2..])?,
-            "notice" => {
+            "notice" | "alarm" => {
                 let (subject, text) = (arg(args, 0)?.to_owned(), args[1..].join(" "));
                 self.world.push(Input::Server(Notice {
                     subject,
                     text,
-                    critical: false,
+                    critical: *verb == "alarm",
                 }));
             }
+            "fleet" => self.fleet(arg(args, 0)?, arg(args, 1)?)?,
             "show" => self.show(arg(args, 0)?)?,
             _ => return Err("no such command".to_owned()),
         }
         self.judge();
+        Ok(())
+    }
+
+    fn fleet(&mut self, name: &str, count: &str) -> Result<(), String> {
+        for number in 1..=whole(count)? {
+            self.world.host(&format!("{name}{number:03}"), &[])?;
+        }
         Ok(())
     }
 
@@ -254,12 +266,15 @@ impl Story {
 
     fn show(&mut self, what: &str) -> Result<(), String> {
         self.judge();
-        let view = self.engine.view(self.world.wall());
+        let mut view = self.engine.view(self.world.wall());
+        // Readers get one that may be ten seconds old; a story wants to know.
+        view.so_far = Arc::new(self.engine.so_far(self.world.wall()));
         let zone = self.world.zone();
         match what {
             "now" => self.out.extend(lines::now(&view, &zone)),
             "review" => self.out.extend(lines::review(&view, &zone)),
             "hosts" => self.out.extend(lines::hosts(&view)),
+            "screen" => self.out.extend(lines::screen(&view)),
             "rules" => self.out.extend(lines::rules(&view)),
             id => {
                 let incident = view

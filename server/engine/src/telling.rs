@@ -10,7 +10,7 @@ use crate::detect::measure::Rows;
 use crate::effect::{Content, Effect, Entry, IncidentContent, Notification, Reason};
 use crate::engine::{Engine, Out};
 use crate::incident::{Incident, State, Told};
-use crate::input::{At, Delivered, Outcome};
+use crate::input::At;
 use crate::policy::{self, Moment};
 use crate::words;
 
@@ -27,17 +27,13 @@ impl Engine {
         }
         let night = self.is_night(at.wall);
         for number in std::mem::take(&mut out.touched) {
-            let Some(incident) = self.state.incidents.all.get_mut(&number) else {
+            let Some(incident) = self.state.incidents.change(number) else {
                 continue;
             };
             if let Some(entry) = bring_up_to_date(incident, at) {
                 out.effects.push(Effect::Record(entry));
             }
-            if incident.state == State::Closed {
-                self.state.incidents.open.remove(&number);
-            } else {
-                self.state.incidents.open.insert(number);
-            }
+            let closed = incident.state == State::Closed;
             let config = &self.state.config;
             let moment = Moment {
                 config,
@@ -45,6 +41,11 @@ impl Engine {
                 boot_ms: at.boot_ms,
             };
             let tell = policy::decide(incident, moment);
+            if closed {
+                self.state.incidents.open.remove(&number);
+            } else {
+                self.state.incidents.open.insert(number);
+            }
             self.tell(number, at, &tell, out);
         }
     }
@@ -53,7 +54,15 @@ impl Engine {
     pub(crate) fn remind(&mut self, at: At, night: bool, out: &mut Out) {
         let open: Vec<u64> = self.state.incidents.open.iter().copied().collect();
         for number in open {
-            let Some(incident) = self.state.incidents.all.get_mut(&number) else {
+            if !self
+                .state
+                .incidents
+                .get(number)
+                .is_some_and(policy::may_remind)
+            {
+                continue;
+            }
+            let Some(incident) = self.state.incidents.change(number) else {
                 continue;
             };
             let config = &self.state.config;
@@ -67,11 +76,11 @@ impl Engine {
         }
     }
 
-    fn tell(&mut self, number: u64, at: At, tell: &[(String, Reason)], out: &mut Out) {
+    pub(crate) fn tell(&mut self, number: u64, at: At, tell: &[(String, Reason)], out: &mut Out) {
         if tell.is_empty() {
             return;
         }
-        let Some(incident) = self.state.incidents.all.get_mut(&number) else {
+        let Some(incident) = self.state.incidents.change(number) else {
             return;
         };
         if tell.iter().all(|(_, reason)| *reason == Reason::Closed) {
@@ -113,7 +122,7 @@ impl Engine {
         told: &[String],
     ) -> Option<IncidentContent> {
         let state = &self.state;
-        let incident = self.shown(state.incidents.all.get(&number)?);
+        let incident = self.incident_shown(state.incidents.get(number)?);
         let joined = state.hosts.values().filter(|h| !h.card.retired);
         let hit: BTreeSet<HostId> = state
             .incidents
@@ -153,80 +162,26 @@ impl Engine {
     }
 
     /// The host's last known values, in a few words.
-    fn last_words(&self, host: HostId) -> Option<(jiff::Timestamp, String)> {
-        let (plan, before) = self.state.hosts.get(&host)?.latest()?;
+    pub(crate) fn last_words(&self, host: HostId) -> Option<(jiff::Timestamp, String)> {
+        let host = self.state.hosts.get(&host)?;
+        let (plan, before) = host.latest()?;
         let rows = Rows {
             row: &before.row,
             before: None,
         };
-        let words: Vec<String> = plan
-            .glance(rows)
+        let cpu = host.cpu_ratio.map(|value| ("cpu_ratio".to_owned(), value));
+        let words: Vec<String> = cpu
             .into_iter()
+            .chain(plan.glance(rows))
             .filter_map(|(name, value)| match name.as_str() {
                 "cpu_ratio" => Some(format!("CPU {}", words::percent(value))),
                 "memory_ratio" => Some(format!("memory {}", words::percent(value))),
-                "filesystem_ratio" => Some(format!("fullest disk {}", words::percent(value))),
+                "filesystem_ratio" => Some(format!("disk {}", words::percent(value))),
                 "load1" => Some(format!("load {value:.2}")),
                 _ => None,
             })
             .collect();
         (!words.is_empty()).then(|| (before.stamp, words.join(", ")))
-    }
-
-    /// What came of a message.
-    pub(crate) fn delivered(&mut self, at: At, delivered: Delivered, out: &mut Out) {
-        let fate = match delivered.outcome {
-            Outcome::Arrived => "arrived",
-            Outcome::Refused => "lost",
-            Outcome::Struggling => "pending",
-        };
-        let incident = delivered.key.split('/').next().unwrap_or("");
-        let told = match self.state.incidents.get_mut(incident) {
-            Some(incident) => incident
-                .told
-                .iter_mut()
-                .rev()
-                .find(|t| t.key == delivered.key),
-            None => self
-                .state
-                .sealing
-                .told
-                .iter_mut()
-                .find(|t| t.key == delivered.key),
-        };
-        if let Some(told) = told {
-            fate.clone_into(&mut told.fate);
-            told.at = Some(at.wall);
-            told.answer.clone_from(&delivered.answer);
-        }
-        let subject = format!("channel {}", delivered.key.rsplit('/').next().unwrap_or(""));
-        match delivered.outcome {
-            Outcome::Arrived => {
-                self.state.server.notices.remove(&subject);
-            }
-            Outcome::Refused | Outcome::Struggling => {
-                let what = if fate == "lost" {
-                    "refused"
-                } else {
-                    "not accepted for five minutes"
-                };
-                let text = format!("message {} {what}: {}", delivered.key, delivered.answer);
-                let notice = crate::input::Notice {
-                    subject,
-                    text,
-                    critical: false,
-                };
-                self.state
-                    .server
-                    .notices
-                    .insert(notice.subject.clone(), notice);
-            }
-        }
-        out.record(Entry::Delivered {
-            key: delivered.key,
-            outcome: delivered.outcome,
-            answer: delivered.answer,
-        });
     }
 
     /// Sends a sealed review to the channels that take reviews.

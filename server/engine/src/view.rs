@@ -1,5 +1,10 @@
 //! What readers see: the documents of the API, made from the state at a moment.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dawnwatch_proto::HostId;
 use dawnwatch_proto::api::{self, LiveReview, Now};
 use dawnwatch_proto::review::{Review, Severity};
 use jiff::Timestamp;
@@ -20,7 +25,10 @@ use crate::words;
 /// A host heard of within this time is live.
 const LIVE_MS: u64 = 30_000;
 
-/// Everything that is read, as it stood at one moment.
+/// A review so far is made anew at most this often: it reckons a whole night of the whole fleet.
+const REVIEW_EVERY_MS: u64 = 10_000;
+
+/// Everything that is read, as it stood at one moment. Published every second, so what did not change is shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct View {
     /// What is open.
@@ -28,32 +36,105 @@ pub struct View {
     /// All hosts that are not retired, by name.
     pub hosts: Vec<api::Host>,
     /// All incidents that are remembered, latest first.
-    pub incidents: Vec<api::Incident>,
+    pub incidents: Vec<Arc<api::Incident>>,
     /// The table of rules.
     pub rules: Vec<api::Rule>,
-    /// The night under way, or by day the one that ended last, as it stands.
-    pub so_far: Review,
+    /// The night under way, or by day the one that ended last, as it stood at most ten seconds ago.
+    pub so_far: Arc<Review>,
     /// The last sealed night, with what happened since.
-    pub sealed: Option<LiveReview>,
+    pub sealed: Option<Arc<LiveReview>>,
+}
+
+/// What readers were shown last, so that only what changed is made anew. No part of the state: judging never looks at it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shown {
+    incidents: BTreeMap<u64, Arc<api::Incident>>,
+    facts: BTreeMap<HostId, HostFacts>,
+    /// The review so far, and the boot time that it was made at.
+    so_far: Option<(u64, Arc<Review>)>,
+    sealed: Option<Arc<LiveReview>>,
+}
+
+impl Shown {
+    /// Names, owners or rules changed: everything is made anew.
+    pub(crate) fn forget(&mut self) {
+        *self = Shown::default();
+    }
 }
 
 impl Engine {
     /// Everything that is read, at a moment of the server's wall clock.
     #[must_use]
-    pub fn view(&self, at: Timestamp) -> View {
-        let incidents: Vec<api::Incident> = {
-            let all = self.state.incidents.all.values().rev();
-            all.map(|incident| self.shown(incident)).collect()
-        };
-        let sealed = self.state.sealing.last.as_ref();
+    pub fn view(&mut self, at: Timestamp) -> View {
+        let news = self.refresh();
+        let incidents: Vec<Arc<api::Incident>> =
+            self.shown.incidents.values().rev().cloned().collect();
+        let sealed = self.sealed(at, news, &incidents);
+        let so_far = self.recent_so_far(at);
         View {
             now: self.now(at),
             hosts: self.hosts(),
             rules: self.rules(),
-            so_far: self.so_far(at),
-            sealed: sealed.map(|review| review::live(review, at, &incidents)),
+            so_far,
+            sealed,
             incidents,
         }
+    }
+
+    /// Makes what changed anew. Returns whether any incident did.
+    fn refresh(&mut self) -> bool {
+        if self.shown.facts.is_empty() {
+            let hosts = self.state.hosts.values();
+            let facts = hosts.map(|host| (host.card.id, self.facts(host)));
+            let facts = facts.collect();
+            self.shown.facts = facts;
+        }
+        let mut changed = std::mem::take(&mut self.state.incidents.changed);
+        if self.shown.incidents.is_empty() {
+            changed.extend(self.state.incidents.all.keys());
+        }
+        for number in &changed {
+            let incident = self.state.incidents.get(*number);
+            match incident.map(|incident| Arc::new(self.incident_shown(incident))) {
+                Some(shown) => self.shown.incidents.insert(*number, shown),
+                None => self.shown.incidents.remove(number),
+            };
+        }
+        let all = &self.state.incidents.all;
+        if self.shown.incidents.len() != all.len() {
+            self.shown.incidents.retain(|n, _| all.contains_key(n));
+        }
+        !changed.is_empty()
+    }
+
+    fn sealed(
+        &mut self,
+        at: Timestamp,
+        news: bool,
+        incidents: &[Arc<api::Incident>],
+    ) -> Option<Arc<LiveReview>> {
+        let last = self.state.sealing.last.as_ref()?;
+        let known = self.shown.sealed.as_ref();
+        if let Some(known) = known.filter(|k| !news && k.review.id == last.id) {
+            return Some(Arc::clone(known));
+        }
+        let live = Arc::new(review::live(last, at, incidents));
+        self.shown.sealed = Some(Arc::clone(&live));
+        Some(live)
+    }
+
+    fn recent_so_far(&mut self, at: Timestamp) -> Arc<Review> {
+        let boot_ms = self.state.last.map_or(0, |last| last.boot_ms);
+        if let Some((made_ms, review)) = &self.shown.so_far
+            && boot_ms.saturating_sub(*made_ms) < REVIEW_EVERY_MS
+            && review.until <= at
+            && at < review.end
+        {
+            return Arc::clone(review);
+        }
+        let review = Arc::new(self.so_far(at));
+        self.shown.so_far = Some((boot_ms, Arc::clone(&review)));
+        review
     }
 
     /// What is open at a moment.
@@ -71,7 +152,7 @@ impl Engine {
             .iter()
             .filter_map(|n| state.incidents.all.get(n))
             .collect();
-        open.sort_by_key(|i| (std::cmp::Reverse(i.severity), i.since, i.number));
+        open.sort_by_key(|i| (Reverse(i.severity), i.since, i.number));
         Now {
             at,
             zone: state.config.calendar.zone.clone(),
@@ -80,7 +161,7 @@ impl Engine {
             hosts_live: u32::try_from(live).unwrap_or(u32::MAX),
             open: open
                 .into_iter()
-                .map(|incident| self.shown(incident))
+                .map(|incident| api::Incident::clone(&self.incident_known(incident)))
                 .collect(),
             last_night: state.sealing.heads.back().cloned(),
             notices: self.notices(),
@@ -104,20 +185,21 @@ impl Engine {
     }
 
     fn hosts(&self) -> Vec<api::Host> {
+        let incidents = &self.state.incidents;
+        let mut worst: BTreeMap<HostId, Severity> = BTreeMap::new();
+        for incident in incidents.open.iter().filter_map(|n| incidents.get(*n)) {
+            let known = worst.entry(incident.host).or_insert(incident.severity);
+            *known = incident.severity.max(*known);
+        }
         let hosts = self.state.hosts.values().filter(|h| !h.card.retired);
-        let mut out: Vec<api::Host> = hosts.map(|host| self.shown_host(host)).collect();
+        let shown = |host: &Host| self.host_shown(host, worst.get(&host.card.id).copied());
+        let mut out: Vec<api::Host> = hosts.map(shown).collect();
         out.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         out
     }
 
-    fn shown_host(&self, host: &Host) -> api::Host {
+    fn host_shown(&self, host: &Host, worst: Option<Severity>) -> api::Host {
         let facts = self.facts(host);
-        let incidents = &self.state.incidents;
-        let own = incidents.open.iter().filter_map(|n| incidents.all.get(n));
-        let worst = own
-            .filter(|i| i.host == host.card.id)
-            .map(|i| i.severity)
-            .max();
         let (values, series) = host.latest().map_or((Vec::new(), 0), |(plan, before)| {
             let row = Rows {
                 row: &before.row,
@@ -153,7 +235,10 @@ impl Engine {
     }
 
     /// Facts by configuration; the site may come from the token it joined with.
-    fn facts(&self, host: &Host) -> HostFacts {
+    pub(crate) fn facts(&self, host: &Host) -> HostFacts {
+        if let Some(known) = self.shown.facts.get(&host.card.id) {
+            return known.clone();
+        }
         let mut facts = self.state.config.facts(&host.card.name);
         if facts.site.is_none() {
             let site = host.card.labels.iter().find(|(name, _)| name == "site");
@@ -220,13 +305,8 @@ impl Engine {
         {
             out.push("no channel takes messages at night".to_owned());
         }
-        out.extend(
-            state
-                .server
-                .notices
-                .values()
-                .map(|n| format!("{}: {}", n.subject, n.text)),
-        );
+        let notices = state.server.notices.values();
+        out.extend(notices.map(|n| format!("{}: {}", n.subject, n.text)));
         for host in state
             .hosts
             .values()
@@ -242,8 +322,17 @@ impl Engine {
         out
     }
 
+    /// An incident as the API shows it, as made before where it did not change since.
+    pub(crate) fn incident_known(&self, incident: &Incident) -> Arc<api::Incident> {
+        let known = self.shown.incidents.get(&incident.number);
+        match known.filter(|_| !self.state.incidents.changed.contains(&incident.number)) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(self.incident_shown(incident)),
+        }
+    }
+
     /// An incident as the API shows it.
-    pub(crate) fn shown(&self, incident: &Incident) -> api::Incident {
+    pub(crate) fn incident_shown(&self, incident: &Incident) -> api::Incident {
         let Some(host) = self.state.hosts.get(&incident.host) else {
             return incident.shown(None, None);
         };
@@ -279,9 +368,6 @@ impl Engine {
 
     /// Why a host was not watched, if it was not.
     pub(crate) fn unwatched_reason(&self, host: &Host) -> String {
-        if host.heard.is_none() {
-            return "its agent never reported".to_owned();
-        }
         let day_ago = self.state.last.map(|last| add_ms(last.wall, -86_400_000));
         let latest = self.state.incidents.latest(host.card.id);
         let incident = latest.and_then(|n| self.state.incidents.all.get(&n));

@@ -1,8 +1,11 @@
 //! Numbers and spans as people read them in a reason.
 
+use dawnwatch_proto::review::text;
+
 /// A share: `96.2 %`.
 pub(crate) fn percent(ratio: f64) -> String {
-    let value = ratio * 100.0;
+    // Rounded before it is asked whether it is whole: 39.97 is 40, not 40.0.
+    let value = (ratio * 1_000.0).round() / 10.0;
     if value.fract().abs() < 0.05 {
         format!("{value:.0} %")
     } else {
@@ -26,15 +29,9 @@ pub(crate) fn bytes(value: f64) -> String {
     format!("{value:.1} PiB")
 }
 
-/// A span: `30 s`, `41 m`, `27 h 48 m`; from a minute on without seconds.
+/// A span as it is everywhere: `30 s`, `41 m`, `27 h 48 m`, `365 d`.
 pub(crate) fn duration(ms: i64) -> String {
-    let seconds = ms.max(0) / 1_000;
-    match (seconds / 3_600, seconds % 3_600 / 60) {
-        (0, 0) => format!("{seconds} s"),
-        (0, minutes) => format!("{minutes} m"),
-        (hours, 0) => format!("{hours} h"),
-        (hours, minutes) => format!("{hours} h {minutes} m"),
-    }
+    text::duration(u64::try_from(ms / 1_000).unwrap_or(0))
 }
 
 /// One thing or many: `1 host`, `3 hosts`.
@@ -50,12 +47,14 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!(percent(0.962), "96.2 %");
         assert_eq!(percent(0.95), "95 %");
+        assert_eq!(percent(0.3997), "40 %");
         assert_eq!(percent(1.0), "100 %");
         assert_eq!(bytes(512.0), "512 B");
         assert_eq!(bytes(2.1 * 1024.0 * 1024.0 * 1024.0), "2.1 GiB");
         assert_eq!(duration(-5), "0 s");
         assert_eq!(duration(59_999), "59 s");
         assert_eq!(duration(2_460_000), "41 m");
+        assert_eq!(duration(8_760 * 3_600_000), "365 d");
         assert_eq!(duration(27 * 3_600_000 + 48 * 60_000), "27 h 48 m");
         assert_eq!(count(1, "host"), "1 host");
     }

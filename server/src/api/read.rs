@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State as Shared};
 use dawnwatch_proto::Series;
 use dawnwatch_proto::api::{History, Host, Incident, LiveReview, NightHead, Now, Rule};
+use dawnwatch_proto::review::Review;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -55,7 +56,7 @@ pub(super) async fn incidents(
         view.incidents
             .iter()
             .filter(|incident| keep(&incident.state))
-            .cloned()
+            .map(|incident| Incident::clone(incident))
             .collect(),
     ))
 }
@@ -74,7 +75,7 @@ pub(super) fn find_incident(state: &State, id: &str) -> Result<Incident, Failure
         .iter()
         .find(|incident| incident.id.eq_ignore_ascii_case(id));
     found
-        .cloned()
+        .map(|incident| Incident::clone(incident))
         .ok_or_else(|| not_found("incident", id, view.incidents.iter().map(|i| i.id.as_str())))
 }
 
@@ -137,9 +138,10 @@ pub(super) async fn history(
     let known = state.history.series(host.id);
     let series = find_series(&known, &wanted.series)?.clone();
     let to = wanted.to.unwrap_or_else(|| state.clock.wall());
-    let from = wanted
-        .from
-        .unwrap_or_else(|| to - jiff::SignedDuration::from_hours(24));
+    let from = wanted.from.unwrap_or_else(|| {
+        to.saturating_sub(jiff::SignedDuration::from_hours(24))
+            .unwrap_or(Timestamp::MIN)
+    });
     if from >= to {
         return Err(bad(format!(
             "the span from {from} to {to} is empty: give an earlier --from"
@@ -165,7 +167,8 @@ pub(super) async fn history(
             series: series.to_string(),
             kind,
             zone,
-            points: shown,
+            points: shown.points,
+            peaks: shown.peaks,
             samples,
             repeated: read.repeated,
         }
@@ -219,7 +222,7 @@ pub(super) async fn review(
     let sealed = state.published.nights();
     let so_far = || LiveReview {
         at,
-        review: view.so_far.clone(),
+        review: Review::clone(&view.so_far),
         since: Vec::new(),
     };
     let id = match wanted.night.as_deref() {
@@ -233,20 +236,7 @@ pub(super) async fn review(
             }
             Some(_) | None => return Ok(Json(so_far())),
         },
-        Some(back) if back.starts_with('-') => {
-            let back: usize = back[1..]
-                .parse()
-                .map_err(|_| bad(format!("{back:?} is no number of nights back")))?;
-            let index = sealed.len().checked_sub(back.max(1));
-            let Some(head) = index.and_then(|i| sealed.get(i)) else {
-                return Err(not_found(
-                    "sealed night",
-                    back.to_string().as_str(),
-                    std::iter::empty(),
-                ));
-            };
-            head.id.clone()
-        }
+        Some(back) if back.starts_with('-') => nights_back(&sealed, back)?,
         Some(id) => id.to_owned(),
     };
     let read = nights::read(&state.data, &id).map_err(|error| unavailable(error.to_string()))?;
@@ -266,6 +256,17 @@ pub(super) async fn review(
             sealed.iter().map(|head| head.id.as_str()),
         )),
     }
+}
+
+/// The id of the night that is so many nights back: `-1` is the last one sealed.
+fn nights_back(sealed: &[NightHead], wanted: &str) -> Result<String, Failure> {
+    let back: usize = wanted[1..]
+        .parse()
+        .map_err(|_| bad(format!("{wanted:?} is no number of nights back")))?;
+    let index = sealed.len().checked_sub(back.max(1));
+    let head = index.and_then(|index| sealed.get(index));
+    head.map(|head| head.id.clone())
+        .ok_or_else(|| not_found("sealed night", wanted, std::iter::empty()))
 }
 
 #[cfg(test)]
@@ -298,6 +299,27 @@ mod tests {
         assert_eq!(
             found("node_laod1").unwrap_err().suggestions[0],
             "node_load1"
+        );
+    }
+
+    #[test]
+    fn nights_are_counted_back_as_they_were_asked_for() {
+        let head = |id: &str| NightHead {
+            id: id.to_owned(),
+            start: Timestamp::UNIX_EPOCH,
+            end: Timestamp::UNIX_EPOCH,
+            sealed: Timestamp::UNIX_EPOCH,
+            verdict: dawnwatch_proto::review::Verdict::Quiet,
+            sentence: String::new(),
+        };
+        let sealed = [head("N-1"), head("N-2")];
+        let back = |wanted| nights_back(&sealed, wanted).map_err(|f| f.1.error);
+        assert_eq!(back("-1").unwrap(), "N-2");
+        assert_eq!(back("-2").unwrap(), "N-1");
+        assert_eq!(back("-3").unwrap_err(), "there is no sealed night \"-3\"");
+        assert_eq!(
+            back("-x").unwrap_err(),
+            "\"-x\" is no number of nights back"
         );
     }
 }

@@ -21,6 +21,9 @@ const JUDGED_WITHIN: Duration = Duration::from_secs(5);
 /// Longest remark on an act, in bytes.
 const NOTE_BYTES_MAX: usize = 1_000;
 
+/// Longest name of a person, in bytes.
+const BY_BYTES_MAX: usize = 200;
+
 /// Longest life of a join token: a year.
 const TOKEN_SECONDS_MAX: u64 = 366 * 86_400;
 
@@ -37,6 +40,12 @@ pub(super) async fn acknowledge(
         return Err(bad(format!(
             "the note has {} bytes, limit {NOTE_BYTES_MAX}",
             act.note.len()
+        )));
+    }
+    if act.by.len() > BY_BYTES_MAX {
+        let bytes = act.by.len();
+        return Err(bad(format!(
+            "the name has {bytes} bytes, limit {BY_BYTES_MAX}"
         )));
     }
     if incident.state == "closed" {

@@ -1,10 +1,10 @@
 //! What the server does once, before it is ready.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dawnwatch_engine::input::{HostCard, Input, Started};
 use dawnwatch_engine::{At, Engine};
@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::{
-    AtomicU64, Clock, History, Identity, Outbox, Published, Recovered, Settings, Submit, Tools,
+    AtomicBool, AtomicU64, Clock, History, Identity, Outbox, Published, Recovered, Settings,
+    SharedOutbox, Submit, Tools,
 };
 use super::{api, journal, nights, notice, notify, submit_soon, watch};
 use crate::config::{self, Mistakes};
@@ -102,6 +103,14 @@ pub enum Failed {
     /// The API's socket.
     #[error(transparent)]
     Api(#[from] api::BindError),
+    /// A room panicked.
+    #[error(
+        "the {0} panicked: please report it with what stands above; the next start replays the journal"
+    )]
+    Panicked(String),
+    /// Told to stop again while stopping.
+    #[error("told to stop twice: ended at once, the next start replays the journal")]
+    Cut,
     /// The system gives no thread or no signal handler.
     #[error("{what}: {source}")]
     System {
@@ -127,7 +136,8 @@ impl Failed {
         }
     }
 
-    /// The exit code (sysexits.h): 78 configuration, 73 cannot create, 77 not allowed, 74 the disk failed.
+    /// The exit code (sysexits.h): 78 configuration, 73 cannot create, 77 not allowed, 74 the disk failed, 70 a
+    /// bug; 130 told to stop twice.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -144,6 +154,8 @@ impl Failed {
             | Failed::History(_)
             | Failed::Ledger(_)
             | Failed::Nights(_) => 74,
+            Failed::Panicked(_) => 70,
+            Failed::Cut => 130,
             Failed::System { .. } => 71,
         }
     }
@@ -181,7 +193,7 @@ pub fn load_settings(options: &Options) -> Result<Settings, Failed> {
         .config
         .clone()
         .unwrap_or_else(|| options.data.join("dawnwatch.toml"));
-    match fs::read_to_string(&path) {
+    match read_settings(&path) {
         Ok(text) => {
             config::parse(&text, &path.display().to_string(), &zone).map_err(Failed::Config)
         }
@@ -190,6 +202,20 @@ pub fn load_settings(options: &Options) -> Result<Settings, Failed> {
         }
         Err(source) => Err(Failed::ConfigFile { path, source }),
     }
+}
+
+/// Reads the configuration file, if it is not longer than any that people write.
+fn read_settings(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let limit = config::CONFIG_BYTES_MAX as u64;
+    File::open(path)?
+        .take(limit + 1)
+        .read_to_string(&mut text)?;
+    if text.len() > config::CONFIG_BYTES_MAX {
+        let why = format!("longer than {limit} bytes: is it the right file?");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
 }
 
 /// Binds the agents' port. Where the machine has no IPv6, the same port on IPv4.
@@ -254,7 +280,7 @@ impl Ready {
 pub(super) fn outbox(
     settings: &Settings,
     journal: &mpsc::Sender<Submit>,
-) -> Result<Arc<Mutex<Outbox>>, Failed> {
+) -> Result<SharedOutbox, Failed> {
     let clock: notify::Clock = Arc::new(|| notify::Now {
         wall: Clock.wall(),
         boot_ms: Clock.boot_ms(),
@@ -265,16 +291,24 @@ pub(super) fn outbox(
         let _ = journal.blocking_send(Submit::Input(Box::new(Input::Delivered(delivered)), None));
     });
     let outbox = outbox.map_err(|error| Failed::thread("notify", io::Error::other(error)))?;
-    Ok(Arc::new(Mutex::new(outbox)))
+    Ok(Arc::new(Mutex::new(Some(outbox))))
 }
 
-type Rooms = (Recovered, Arc<History>, Arc<Published>, journal::Release);
+/// What recovery gives.
+pub(super) struct Rooms {
+    pub(super) recovered: Recovered,
+    pub(super) history: Arc<History>,
+    pub(super) published: Arc<Published>,
+    pub(super) release: journal::Release,
+    pub(super) stopping: Arc<AtomicBool>,
+}
 
-/// Opens history and ledger and replays the journal.
+/// Opens history and ledger and replays the journal, which goes on at the frame `next_frame`.
 pub(super) fn recover(
     options: &Options,
-    outbox: &Arc<Mutex<Outbox>>,
+    outbox: &SharedOutbox,
     journal: &mpsc::Sender<Submit>,
+    next_frame: u64,
 ) -> Result<Rooms, Failed> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let (history, mut damage) = History::open(&disk, &options.data)?;
@@ -282,6 +316,7 @@ pub(super) fn recover(
     let nights = nights::list(&options.data)?;
     let published = Arc::new(Published::new(Engine::new().view(Clock.wall()), nights));
     let release: journal::Release = Arc::new(AtomicU64::new(0));
+    let stopping = Arc::new(AtomicBool::new(false));
     let (outbox, notices) = (Arc::clone(outbox), journal.clone());
     let tools = Tools {
         disk,
@@ -289,18 +324,29 @@ pub(super) fn recover(
         history: Arc::clone(&history),
         published: Arc::clone(&published),
         notify: Box::new(move |notification| {
-            outbox
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .send(notification);
+            let outbox = outbox.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(outbox) = outbox.as_ref() {
+                outbox.send(notification);
+            }
         }),
         notice: Box::new(move |notice| submit_soon(&notices, Input::Server(notice))),
         release: Arc::clone(&release),
+        stopping: Arc::clone(&stopping),
+        step: Engine::step,
     };
-    let mut recovered = watch::recover(tools)?;
+    let mut recovered = watch::recover(tools, next_frame)?;
     damage.append(&mut recovered.damage);
     recovered.damage = damage;
-    Ok((recovered, history, published, release))
+    if recovered.replayed > 0 {
+        tracing::info!(inputs = recovered.replayed, "journal replayed");
+    }
+    Ok(Rooms {
+        recovered,
+        history,
+        published,
+        release,
+        stopping,
+    })
 }
 
 /// Tells the engine, through the journal, what holds from here on.
@@ -327,8 +373,8 @@ pub(super) async fn introduce(
         }),
     ];
     inputs.extend(identity.hosts().iter().map(|host| Input::Host(card(host))));
-    inputs.push(notice("config", String::new()));
-    inputs.push(notice("damage", damage.join("; ")));
+    inputs.push(notice("config", ""));
+    inputs.push(notice("damage", &damage.join("; ")));
     for input in inputs {
         // A journal that has failed already ends the server by itself.
         let _ = journal.send(Submit::Input(Box::new(input), None)).await;

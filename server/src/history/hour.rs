@@ -169,10 +169,10 @@ impl HourFile {
     }
 }
 
-/// Writes an hour file and opens it.
+/// Writes an hour file; it is open for reading then.
 ///
 /// # Errors
-/// What the file system says; nothing is left under the final name.
+/// What the file system says; nothing is left then, but where the last step failed ([`Error::InDoubt`]).
 pub fn write(
     dir: &Path,
     hosts: &BTreeMap<HostId, HostRows>,
@@ -181,19 +181,50 @@ pub fn write(
 ) -> Result<HourFile, Error> {
     let path = dir.join(format!("{through:020}.dwh"));
     let tmp = path.with_extension("tmp");
-    let io = |what, path: &Path| {
-        let path = path.to_owned();
+    let written = fill(&tmp, hosts, through, now).and_then(|(file, footer)| {
+        let io = |source| Error::Io {
+            what: "rename",
+            path: tmp.clone(),
+            source,
+        };
+        fs::rename(&tmp, &path).map_err(io)?;
+        Ok((file, footer))
+    });
+    let (file, footer) = match written {
+        Ok(written) => written,
+        Err(error) => {
+            // On a full disk what is left of it would take the room that is missing.
+            let _ = fs::remove_file(&tmp);
+            return Err(error);
+        }
+    };
+    // From here on the file counts, and nothing may fail but what ends the process.
+    match File::open(dir).and_then(|dir| dir.sync_all()) {
+        Ok(()) => Ok(HourFile { path, footer, file }),
+        Err(source) => Err(Error::InDoubt { path, source }),
+    }
+}
+
+fn fill(
+    tmp: &Path,
+    hosts: &BTreeMap<HostId, HostRows>,
+    through: u64,
+    now: Timestamp,
+) -> Result<(File, Footer), Error> {
+    let io = |what| {
+        let path = tmp.to_owned();
         move |source| Error::Io { what, path, source }
     };
-    let mut out = std::io::BufWriter::new(File::create(&tmp).map_err(io("create", &tmp))?);
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true);
+    let mut out = std::io::BufWriter::new(options.open(tmp).map_err(io("create"))?);
     let mut offset = 8u64;
-    out.write_all(MAGIC).map_err(io("write", &tmp))?;
-    out.write_all(&VERSION.to_le_bytes())
-        .map_err(io("write", &tmp))?;
+    out.write_all(MAGIC).map_err(io("write"))?;
+    out.write_all(&VERSION.to_le_bytes()).map_err(io("write"))?;
     let mut blocks = Vec::new();
     for (host, rows) in hosts {
         for mini in join(&rows.minis) {
-            out.write_all(&mini.bytes).map_err(io("write", &tmp))?;
+            out.write_all(&mini.bytes).map_err(io("write"))?;
             let length = u32::try_from(mini.bytes.len()).unwrap_or(u32::MAX);
             blocks.push(BlockAt {
                 host: *host,
@@ -212,21 +243,15 @@ pub fn write(
         sealed_s: now.as_second(),
         blocks,
     };
-    let footer = plain::bytes(&footer);
-    let length = u32::try_from(footer.len()).unwrap_or(u32::MAX);
-    let crc = crc32c::crc32c(&footer);
-    for part in [&footer[..], &length.to_le_bytes(), &crc.to_le_bytes(), END] {
-        out.write_all(part).map_err(io("write", &tmp))?;
+    let bytes = plain::bytes(&footer);
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let crc = crc32c::crc32c(&bytes);
+    for part in [&bytes[..], &length.to_le_bytes(), &crc.to_le_bytes(), END] {
+        out.write_all(part).map_err(io("write"))?;
     }
-    let file = out
-        .into_inner()
-        .map_err(|e| io("write", &tmp)(e.into_error()))?;
-    file.sync_all().map_err(io("sync", &tmp))?;
-    fs::rename(&tmp, &path).map_err(io("rename", &tmp))?;
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io("sync directory", dir))?;
-    HourFile::open(&path)
+    let file = out.into_inner().map_err(|e| io("write")(e.into_error()))?;
+    file.sync_all().map_err(io("sync"))?;
+    Ok((file, footer))
 }
 
 /// Joins neighbouring mini blocks of one schema into blocks of an hour. One that does not decode is kept as it is.
@@ -240,8 +265,9 @@ fn join(minis: &[Mini]) -> Vec<Mini> {
             out.push(mini.clone());
             continue;
         };
-        let fits = rows.first().is_none_or(|first| first.schema == mini.schema)
-            && rows.len() + more.len() <= TICKS_MAX;
+        let width = more.first().map_or(0, |row| row.values.len());
+        let same = |first: &Row| first.schema == mini.schema && first.values.len() == width;
+        let fits = rows.first().is_none_or(same) && rows.len() + more.len() <= TICKS_MAX;
         if !fits {
             out.extend(Mini::of(&rows));
             rows.clear();

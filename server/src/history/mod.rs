@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use dawnwatch_proto::{HostId, Schema, Series};
+use dawnwatch_proto::{HostId, Schema, SchemaId, Series};
 use dawnwatch_segment::Disk;
 use jiff::Timestamp;
 
@@ -26,6 +26,9 @@ use schemas::Schemas;
 
 /// Raw samples are kept this long, counted from their arrival.
 const RAW_DAYS: i64 = 35;
+
+/// So many of the latest files are kept whatever their age: 35 days of hours. A clock that jumps a year ahead removes none.
+const FILES_KEPT: usize = 35 * 24;
 
 /// Why history cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         why: String,
+    },
+    /// Whether a file is there for good is not known: the server must start anew from what is on disk.
+    #[error("make {} durable: {source}; look at the disk and the kernel log, then start again", path.display())]
+    InDoubt {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The schema log.
     #[error(transparent)]
@@ -92,6 +103,10 @@ impl History {
                 Some(_) | None => {}
             }
         }
+        // After a kill the latest name may be in the cache only, and rows in a file that is found are kept nowhere else.
+        fs::File::open(&dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(io("sync directory"))?;
         files.sort_by_key(|file| file.footer.through);
         let head = Mutex::new(Head::default());
         Ok((
@@ -154,10 +169,15 @@ impl History {
         self.head().begin_seal()
     }
 
+    /// Puts back what was put aside for sealing.
+    pub fn undo_seal(&self) {
+        self.head().undo_seal();
+    }
+
     /// Writes what was put aside into an hour file: all rows up to the journal position `through`.
     ///
     /// # Errors
-    /// Where the file cannot be written: the rows go back to the head.
+    /// Where the file cannot be written: the rows go back to the head. [`Error::InDoubt`] where it may be there all the same.
     pub fn seal(&self, sealing: &Sealing, through: u64, now: Timestamp) -> Result<(), Error> {
         if sealing.is_empty() {
             return Ok(());
@@ -176,30 +196,35 @@ impl History {
         }
     }
 
-    /// Removes files whose samples all arrived longer ago than raw data is kept.
+    /// Removes files whose samples all arrived longer ago than raw data is kept; as many as fill that time are kept in any
+    /// case, so that a clock set wrong costs nothing.
     ///
     /// # Errors
     /// Where a file cannot be removed.
     pub fn expire(&self, now: Timestamp) -> Result<(), Error> {
+        self.expire_all_but(FILES_KEPT, now)
+    }
+
+    fn expire_all_but(&self, kept: usize, now: Timestamp) -> Result<(), Error> {
         let before = now.as_second() - RAW_DAYS * 86_400;
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-        let old: Vec<Arc<HourFile>> = files
-            .iter()
-            .filter(|file| file.footer.sealed_s < before)
-            .cloned()
-            .collect();
-        for file in old {
-            fs::remove_file(&file.path).map_err(|source| {
-                let path = file.path.clone();
-                Error::Io {
-                    what: "remove expired",
-                    path,
-                    source,
+        while files.len() > kept && files[0].footer.sealed_s < before {
+            let path = &files[0].path;
+            match fs::remove_file(path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    let (what, path) = ("remove expired", path.clone());
+                    return Err(Error::Io { what, path, source });
                 }
-            })?;
-            files.retain(|kept| !Arc::ptr_eq(kept, &file));
+                Ok(()) | Err(_) => drop(files.remove(0)),
+            }
         }
         Ok(())
+    }
+
+    /// Whether the series of a schema are known.
+    #[must_use]
+    pub fn knows(&self, schema: SchemaId) -> bool {
+        self.schemas.get(schema).is_some()
     }
 
     /// The series that a host sends at present.
@@ -226,3 +251,6 @@ impl History {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

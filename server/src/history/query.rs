@@ -4,6 +4,7 @@ use dawnwatch_engine::block::Block;
 use dawnwatch_proto::{HostId, Kind, MISSING, SchemaId, Series};
 use jiff::Timestamp;
 
+use super::head::Mini;
 use super::{Error, History};
 
 /// The points of a series.
@@ -46,7 +47,8 @@ impl History {
                 }
             }
         }
-        for mini in minis {
+        let within = |mini: &Mini| span.0 <= mini.max_ms && mini.min_ms < span.1;
+        for mini in minis.into_iter().filter(within) {
             let Some(column) = self.column(mini.schema, series) else {
                 continue;
             };
@@ -134,35 +136,66 @@ pub fn values(series: &Series, raw: &[(i64, i64)]) -> Vec<(Timestamp, Option<f64
     out
 }
 
-/// Thins points to at most `points`: the mean of each equal slice of time; a slice without values shows a gap.
+/// Points of a series, thinned or not.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Thinned {
+    /// Time and value: each the mean of its slice.
+    pub points: Vec<(Timestamp, Option<f64>)>,
+    /// The maximum of each slice; empty where nothing was thinned.
+    pub peaks: Vec<Option<f64>>,
+}
+
+/// One slice of time.
+#[derive(Clone, Copy)]
+struct Slice {
+    sum: f64,
+    count: u32,
+    max: f64,
+}
+
+/// Thins points to at most `points`: mean and maximum of each equal slice of time; a slice without values shows a gap.
 #[must_use]
-pub fn thin(values: Vec<(Timestamp, Option<f64>)>, points: usize) -> Vec<(Timestamp, Option<f64>)> {
-    let (Some(first), Some(last)) = (values.first(), values.last()) else {
-        return values;
-    };
-    if values.len() <= points || points == 0 {
-        return values;
-    }
-    let from = first.0.as_millisecond();
-    let span = last.0.as_millisecond() - from + 1;
-    let slices = i64::try_from(points).unwrap_or(i64::MAX);
-    let mut out: Vec<(i64, f64, u32)> = (0..slices)
-        .map(|i| (from + i.saturating_mul(span) / slices, 0.0, 0))
-        .collect();
-    for (at, value) in &values {
-        let slice = (at.as_millisecond() - from).saturating_mul(slices) / span;
-        let slot = &mut out[usize::try_from(slice).unwrap_or(0).min(points - 1)];
-        if let Some(value) = value {
-            slot.1 += value;
-            slot.2 += 1;
+pub fn thin(values: Vec<(Timestamp, Option<f64>)>, points: usize) -> Thinned {
+    let (first, last) = match values[..] {
+        [(first, _), .., (last, _)] if values.len() > points && points > 0 => (first, last),
+        _ => {
+            let peaks = Vec::new();
+            let points = values;
+            return Thinned { points, peaks };
         }
+    };
+    let from = first.as_millisecond();
+    let span = last.as_millisecond() - from + 1;
+    let slices = i64::try_from(points).unwrap_or(i64::MAX);
+    let empty = Slice {
+        sum: 0.0,
+        count: 0,
+        max: f64::NEG_INFINITY,
+    };
+    let mut out = vec![empty; points];
+    for (at, value) in &values {
+        let Some(value) = value else { continue };
+        let slice = (at.as_millisecond() - from).saturating_mul(slices) / span;
+        let slice = &mut out[usize::try_from(slice).unwrap_or(0).min(points - 1)];
+        slice.sum += value;
+        slice.count += 1;
+        slice.max = slice.max.max(*value);
     }
-    out.into_iter()
-        .map(|(time, sum, count)| {
-            let at = Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX);
-            (at, (count > 0).then(|| sum / f64::from(count)))
-        })
-        .collect()
+    let shown = (0..slices).zip(&out).map(|(i, slice)| {
+        let time = from + i.saturating_mul(span) / slices;
+        let at = Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX);
+        (
+            at,
+            (slice.count > 0).then(|| slice.sum / f64::from(slice.count)),
+        )
+    });
+    Thinned {
+        points: shown.collect(),
+        peaks: out
+            .iter()
+            .map(|slice| (slice.count > 0).then_some(slice.max))
+            .collect(),
+    }
 }
 
 #[cfg(test)]
@@ -193,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn thinning_keeps_means_and_gaps() {
+    fn thinning_keeps_means_peaks_and_gaps() {
         let points: Vec<_> = (0..8)
             .map(|i| {
                 (
@@ -202,8 +235,11 @@ mod tests {
                 )
             })
             .collect();
+        let whole = thin(points.clone(), 8);
+        assert_eq!((&whole.points, whole.peaks.len()), (&points, 0));
         let thin = thin(points, 4);
-        let shown: Vec<Option<f64>> = thin.iter().map(|(_, v)| *v).collect();
+        let shown: Vec<Option<f64>> = thin.points.iter().map(|(_, v)| *v).collect();
         assert_eq!(shown, [Some(0.5), None, Some(4.5), Some(6.5)]);
+        assert_eq!(thin.peaks, [Some(1.0), None, Some(5.0), Some(7.0)]);
     }
 }

@@ -105,6 +105,15 @@ impl Case<'_> {
             exact(incident.since),
             duration(seconds_between(incident.since, end))
         );
+        let what = match &incident.turned {
+            Some(turned) => format!(
+                "{}, since {}; before: {}",
+                term(&incident.what),
+                exact(turned.at),
+                term(&turned.from)
+            ),
+            None => term(&incident.what),
+        };
         let until = incident
             .until
             .map_or_else(|| "still open".to_owned(), exact);
@@ -117,7 +126,7 @@ impl Case<'_> {
             |(who, at)| format!("by {}, {}", term(who), exact(*at)),
         );
         for (label, text) in [
-            ("WHAT", term(&incident.what)),
+            ("WHAT", what),
             ("SINCE", since),
             ("UNTIL", until),
             ("CAUSE", term(&incident.cause)),

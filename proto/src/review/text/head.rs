@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::layout::{cut, wrap};
 use super::page::{Page, SUBJECT_COLUMNS_MAX};
-use super::{Ink, duration, seconds_between, verdict};
-use crate::review::{Coverage, Verdict};
+use super::{Ink, duration, seconds_between, verdict, when};
+use crate::review::Verdict;
 use crate::untrusted::term;
 
 /// Lines for what was watched.
@@ -13,6 +13,9 @@ const WATCHED_LINES_MAX: usize = 3;
 
 /// Hosts named as not watched; the rest is counted.
 const UNWATCHED_NAMED_MAX: usize = 4;
+
+/// Jumps of the server's clock named; the rest is counted.
+const JUMPS_NAMED_MAX: usize = 2;
 
 impl Page<'_> {
     pub(super) fn head(&self) -> Vec<String> {
@@ -40,7 +43,7 @@ impl Page<'_> {
         let sentence = term(&review.sentence);
         if review.blind && review.verdict != Verdict::Blind {
             let and = match review.coverage.unwatched.len() {
-                0 => format!("{word}, and BLIND"),
+                0 => format!("{word}, and BLIND: too little was watched"),
                 1 => format!("{word}, and 1 host not watched"),
                 n => format!("{word}, and {n} hosts not watched"),
             };
@@ -123,10 +126,40 @@ impl Page<'_> {
             // Writing to a String cannot fail.
             let _ = write!(text, "; not watched: {}", names.join(", "));
         }
-        let _ = write!(text, ". {}", server_up(coverage));
+        let _ = write!(text, ". {}", self.server_up());
         if coverage.ticks_dropped > 0 {
             let _ = write!(text, " Agents dropped {} samples.", coverage.ticks_dropped);
         }
+        text
+    }
+
+    fn server_up(&self) -> String {
+        let coverage = &self.review.coverage;
+        let (up, window) = (coverage.server_up_seconds, coverage.window_seconds);
+        let time = |at| when(at, &self.zone, self.review.until);
+        let mut text = if window.saturating_sub(up) < 60 {
+            format!("Server up all {}", duration(window))
+        } else {
+            format!("Server up {} of {}", duration(up), duration(window))
+        };
+        if let Some(first) = coverage.first_start {
+            let _ = write!(text, " since its first start {}", time(first));
+        }
+        let shown = coverage.jumps.iter().take(JUMPS_NAMED_MAX);
+        let each = shown.map(|(at, by)| {
+            let sign = if *by < 0 { '-' } else { '+' };
+            format!("{sign}{} at {}", duration(by.unsigned_abs()), time(*at))
+        });
+        let jumps = each.collect::<Vec<_>>().join(", ");
+        let more = match coverage.jumps.len().saturating_sub(JUMPS_NAMED_MAX) {
+            0 => String::new(),
+            1 => " and once more".to_owned(),
+            more => format!(" and {more} times more"),
+        };
+        if !jumps.is_empty() {
+            let _ = write!(text, "; server clock jumped {jumps}{more}");
+        }
+        text.push('.');
         text
     }
 
@@ -164,12 +197,4 @@ fn percent(ratio: f64) -> String {
     }
     let tenths = (ratio * 1000.0 + 1e-9).floor();
     format!("{:.1} %", tenths / 10.0)
-}
-
-fn server_up(coverage: &Coverage) -> String {
-    let (up, window) = (coverage.server_up_seconds, coverage.window_seconds);
-    if window.saturating_sub(up) < 60 {
-        return format!("Server up all {}.", duration(window));
-    }
-    format!("Server up {} of {}.", duration(up), duration(window))
 }

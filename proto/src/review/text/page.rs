@@ -1,5 +1,6 @@
 //! A review on one screen: what must be there has its lines first, rows share the rest, evidence gets what is left.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -28,6 +29,12 @@ const SUBJECT_COLUMNS_MIN: usize = 8;
 
 /// Shortest that what happened is cut to.
 const WHAT_COLUMNS_MIN: usize = 12;
+
+/// So many hosts that did alike share a piece: fewer are quicker read by name.
+const ALIKE_MIN: usize = 4;
+
+/// Room that what happened keeps where a row could say more of its times.
+const WHAT_COLUMNS_USUAL: usize = 16;
 
 /// Draws a review.
 #[must_use]
@@ -166,7 +173,10 @@ impl Page<'_> {
         let id = term(&row.id);
         let holder = holder(row.owner.as_deref(), row.taken.as_ref(), &self.zone, until);
         let holder = cut(&holder, SUBJECT_COLUMNS_MAX);
-        let mut span = span(row, until, &self.zone);
+        let used = |text: &str| text.chars().count();
+        let room = self.row_room(&holder);
+        let least = 1 + used(&id).max(5) + 1 + 2 + 1 + SUBJECT_COLUMNS_MIN + WHAT_COLUMNS_USUAL;
+        let (mut span, first) = span(row, until, &self.zone, room.saturating_sub(least));
         if row.until.is_none() && row.state == "closed" {
             span.push_str(", closed since");
         }
@@ -174,13 +184,6 @@ impl Page<'_> {
             span.push_str(", was critical");
         }
         let aligned = self.options.aligned;
-        let used = |text: &str| text.chars().count();
-        let room = if aligned {
-            width.saturating_sub(used(&holder) + 2)
-        } else {
-            // Lines end early where the next word does not fit.
-            (ROW_LINES_MAX * width).saturating_sub(used(&holder) + width / 2)
-        };
         let others = 1 + used(&id).max(5) + 1 + 2 + 1 + used(&span);
         let subject = subject(&row.subject, row.service.as_deref());
         let subject_room = room.saturating_sub(others + WHAT_COLUMNS_MIN);
@@ -193,7 +196,7 @@ impl Page<'_> {
             .max(WHAT_COLUMNS_MIN);
         let (cause, what) = (term(&row.cause), cut(&term(&row.what), what_room));
         let left = format!("{subject}{} {what} {span}", if aligned { " " } else { ":" });
-        let mut more: Vec<String> = Vec::new();
+        let mut more: Vec<String> = first.into_iter().collect();
         let with_cause = format!("{left}, {cause}");
         let fits = used(&with_cause) + 7 <= room;
         let left = if cause.is_empty() || what.contains(&cause) {
@@ -225,11 +228,22 @@ impl Page<'_> {
         }
     }
 
+    /// Columns that a row has in all beside who has it.
+    fn row_room(&self, holder: &str) -> usize {
+        let (width, holder) = (self.options.columns(), holder.chars().count());
+        if self.options.aligned {
+            width.saturating_sub(holder + 2)
+        } else {
+            // Lines end early where the next word does not fit.
+            (ROW_LINES_MAX * width).saturating_sub(holder + width / 2)
+        }
+    }
+
     fn draw(&self, block: &Block, lines: &mut Vec<String>) {
         let title = self.options.paint(block.title, block.ink);
         let folded = match (block.section, self.review.folded) {
             (Section::Healed, folded) if folded > 0 => {
-                format!("; {folded} of severity info: dawnwatch incidents --all")
+                format!("; {folded} of info: dawnwatch incidents --all")
             }
             _ => String::new(),
         };
@@ -264,11 +278,44 @@ impl Page<'_> {
         each.collect()
     }
 
+    /// What was changed, with what many hosts did alike in one piece: `180 hosts joined`.
+    fn changed_folded(&self) -> Vec<String> {
+        let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
+        for change in &self.review.changed {
+            *groups.entry(change.group.as_str()).or_default() += 1;
+        }
+        groups.remove("");
+        groups.retain(|_, count| *count >= ALIKE_MIN);
+        let mut folded = Vec::new();
+        let mut alone = Vec::new();
+        for (change, text) in self.review.changed.iter().zip(self.changed()) {
+            match groups.get(change.group.as_str()) {
+                None => alone.push(text),
+                Some(0) => {}
+                Some(count) => {
+                    let of = if folded.is_empty() { " hosts" } else { "" };
+                    folded.push(format!("{count}{of} {}", term(&change.group)));
+                    groups.insert(change.group.as_str(), 0);
+                }
+            }
+        }
+        if folded.is_empty() {
+            return alone;
+        }
+        alone.insert(0, folded.join(", "));
+        alone.push("all: dawnwatch review --changed".to_owned());
+        alone
+    }
+
     fn tail(&self) -> Vec<String> {
         let review = self.review;
         let tonight: Vec<String> = review.tonight.iter().map(|text| term(text)).collect();
-        let mut lines =
-            self.label_listed("CHANGED", &self.changed(), 2, "dawnwatch review --changed");
+        let mut lines = self.label_listed(
+            "CHANGED",
+            &self.changed_folded(),
+            2,
+            "dawnwatch review --changed",
+        );
         lines.extend(self.label_listed("TONIGHT", &tonight, 2, "dawnwatch review --tonight"));
         lines.extend(self.label("MESSAGES", &self.messages(), 2, None));
         let signed = match review.findings {

@@ -1,9 +1,7 @@
 //! What is open at this moment, for somebody who just wants to know.
 
 use super::layout::{columns, cut};
-use super::{
-    Ink, NOW_LINES_MAX, Text, duration, holder, seconds_between, severity, subject, verdict, when,
-};
+use super::{Ink, NOW_LINES_MAX, Text, holder, open_span, severity, subject, verdict};
 use crate::api::{Incident, Now};
 use crate::review::Severity;
 use crate::untrusted::term;
@@ -113,10 +111,12 @@ fn row(incident: &Incident, now: &Now, options: &Text, zone: &jiff::tz::TimeZone
         now.at,
     );
     let holder = cut(&holder, width / 3);
-    let span = format!(
-        "since {}, {}",
-        when(incident.since, zone, now.at),
-        duration(seconds_between(incident.since, now.at))
+    let (span, _) = open_span(
+        incident.since,
+        incident.turned.as_ref(),
+        now.at,
+        zone,
+        width / 2,
     );
     let id = term(&incident.id);
     let head = format!(" {id:<5} {:<8}", severity(incident.severity));

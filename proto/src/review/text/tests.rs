@@ -8,7 +8,7 @@ use super::*;
 use crate::HostId;
 use crate::api::{Alert, Incident, LiveReview, NightHead, Now, Told};
 use crate::review::{
-    Change, Coverage, FORMAT, Importance, Messages, Review, Unwatched, Verdict as V,
+    Change, Coverage, FORMAT, Importance, Messages, Review, Turned, Unwatched, Verdict as V,
 };
 
 const HOSTILE: &str = "db\x1b[31m02\nQUIET\u{202e}\u{200b}";
@@ -40,6 +40,7 @@ fn row(id: &str, subject: &str, what: &str, since: &str, cause: &str) -> Row {
         what: what.to_owned(),
         severity: Severity::Warning,
         since: t(since),
+        turned: None,
         until: None,
         cause: cause.to_owned(),
         owner: None,
@@ -154,6 +155,9 @@ fn weekend() -> Review {
             window_seconds: 61 * 3600,
             unwatched: vec![unwatched("web04", 5 * 3600 + 20 * 60, "monitoring lost")],
             ticks_dropped: 0,
+            first_start: None,
+            joined: 0,
+            jumps: Vec::new(),
         },
         critical,
         today,
@@ -195,6 +199,7 @@ fn change(at: &str, text: &str) -> Change {
     Change {
         at: t(at),
         text: text.to_owned(),
+        group: String::new(),
     }
 }
 
@@ -289,6 +294,70 @@ fn the_first_screen() {
 fn a_perfect_night_is_a_review_too() {
     draw("perfect", &live(perfect()), &Text::screen());
     draw("perfect-mail", &live(perfect()), &Text::mail());
+}
+
+#[test]
+fn a_first_night_says_since_when() {
+    let mut review = perfect();
+    review.sentence =
+        "Nothing needs you: 180 of 180 hosts were watched since they joined.".to_owned();
+    let coverage = &mut review.coverage;
+    (coverage.hosts, coverage.joined) = (180, 180);
+    coverage.first_start = Some(t("2026-10-04T22:14:00Z"));
+    coverage.jumps = vec![
+        (t("2026-10-05T01:00:00Z"), 2 * 86_400),
+        (t("2026-10-05T02:00:00Z"), -3_600),
+        (t("2026-10-05T03:00:00Z"), 3_600),
+    ];
+    (coverage.window_seconds, coverage.server_up_seconds) = (24_360, 24_360);
+    for n in 0..180 {
+        for (what, group) in [
+            ("joined", "joined"),
+            ("reports", "report for the first time"),
+        ] {
+            if n < 176 || what == "joined" {
+                review.changed.push(Change {
+                    group: group.to_owned(),
+                    ..change("2026-10-05T00:00:00Z", &format!("host{n} {what}"))
+                });
+            }
+        }
+    }
+    review.changed.push(change(
+        "2026-10-05T00:30:00Z",
+        "db01 timer disabled (m.ito)",
+    ));
+    draw("first-night", &live(review.clone()), &Text::screen());
+    draw("first-night-mail", &live(review), &Text::mail());
+}
+
+#[test]
+fn what_turned_worse_says_both_times() {
+    let mut review = weekend();
+    review.today[1].what = "/data 95 % full".to_owned();
+    review.today[1].turned = Some(Turned {
+        at: t("2026-10-05T01:30:00Z"),
+        from: "filling".to_owned(),
+    });
+    let text = super::review(&live(review), &Text::screen());
+    let want = " I-317 file01  /data 95 % full since Mon 03:30, filling since Sun 12:00, 19 h";
+    assert!(text.contains(want), "{text}");
+    let mut case = case();
+    case.turned = Some(Turned {
+        at: t("2026-10-04T02:00:00Z"),
+        from: HOSTILE.repeat(9),
+    });
+    let at = t("2026-10-05T05:00:00Z");
+    let options = Text::screen();
+    let text = incident(&case, "Europe/Berlin", at, &options);
+    bounded(&text, &options);
+    assert!(
+        text.contains("/data full, since Sun 4 Oct 2026 04:00:00 CEST; before:"),
+        "{text}"
+    );
+    let mut open = open_list(1);
+    open.open[0] = case;
+    bounded(&now(&open, &options), &options);
 }
 
 #[test]
@@ -433,6 +502,7 @@ fn case() -> Incident {
         severity: Severity::Critical,
         what: "/data full".to_owned(),
         since: t("2026-10-04T01:12:08Z"),
+        turned: None,
         until: None,
         taken: None,
         cause: "cause unknown".to_owned(),
@@ -639,6 +709,10 @@ proptest! {
         sealed in any::<bool>(),
         channels in any::<bool>(),
         since in 0_usize..9,
+        gaps in 0_usize..400,
+        odd in any::<[u32; 4]>(),
+        learning in any::<bool>(),
+        groups in 1_usize..300,
     ) {
         let mut review = storm();
         for (block, count) in [&mut review.critical, &mut review.today, &mut review.healed].into_iter().zip(counts) {
@@ -661,6 +735,25 @@ proptest! {
         }
         if !sealed {
             review.sealed = None;
+        }
+        if !learning {
+            review.learning = None;
+        }
+        review.id.clone_from(&texts[1]);
+        review.coverage.unwatched = (0..gaps).map(|n| unwatched(&format!("{}{n}", texts[2]), u64::from(odd[0]), &texts[3])).collect();
+        (review.folded, review.findings, review.coverage.hosts) = (odd[0], odd[1], odd[2]);
+        review.coverage.ticks_dropped = u64::from(odd[3]) << 32;
+        review.coverage.first_start = blind.then_some(review.start);
+        review.coverage.jumps = vec![(review.start, i64::from(odd[0]) - i64::from(odd[1])); gaps % 7];
+        review.messages.sent = odd[0];
+        (review.messages.lost, review.messages.pending, review.messages.events) = (odd[1], odd[2], odd[3]);
+        for n in 0..600 {
+            let group = texts[n % groups % texts.len()].clone();
+            review.changed.push(Change { group, ..change("2026-10-03T10:00:00Z", &texts[n % 6]) });
+        }
+        for row in review.critical.iter_mut().chain(&mut review.today) {
+            row.turned = confirmed.then(|| Turned { at: row.since, from: texts[4].clone() });
+            row.severity = if blind { Severity::Critical } else { Severity::Warning };
         }
         let rows = review.critical.len();
         let mut live = live(review);

@@ -15,6 +15,7 @@ use crate::detect::threshold::{Firing, Phase, Slot};
 use crate::engine::{Engine, GRACE_MS, Out};
 use crate::host::Host;
 use crate::input::At;
+use crate::own::{CHANNEL, NOTICE};
 use crate::words;
 
 /// A host that said it reboots and is not back by then does not come back by itself.
@@ -33,26 +34,42 @@ const SKEW_HOSTS_MIN: usize = 3;
 const OWN_LINK_HOSTS_MIN: usize = 4;
 
 /// Rules without a bound that anybody sets: they hold as they are.
-pub(crate) const BUILT_IN: [&str; 5] = [
+pub(crate) const BUILT_IN: [&str; 8] = [
     AGENT_STOPPED,
     REBOOT_OVERDUE,
+    NEVER_REPORTED,
     CLOCK_SKEW,
     OWN_LINK,
     SERVER_CLOCK,
+    CHANNEL,
+    NOTICE,
 ];
 const AGENT_STOPPED: &str = "agent_stopped";
 const REBOOT_OVERDUE: &str = "reboot_overdue";
 const CLOCK_SKEW: &str = "clock_skew";
-const OWN_LINK: &str = "own_link";
+const NEVER_REPORTED: &str = "never_reported";
+pub(crate) const OWN_LINK: &str = "own_link";
 const SERVER_CLOCK: &str = "server_clock";
 
 /// The host that incidents of the server itself are about.
 pub(crate) const SERVER: HostId = HostId(0);
 
 const SILENT_WHAT: &str = "silent: off or hung, or monitoring lost";
+const OVERDUE_WHAT: &str = "said it reboots and is not back";
+/// Hosts named that never reported; the rest is counted.
+const NEVER_NAMED_MAX: usize = 3;
+
+/// How something is called when it is over, where that is another word than while it lasts.
+pub(crate) fn was(what: &str) -> Option<&'static str> {
+    match what {
+        SILENT_WHAT => Some("was silent"),
+        OVERDUE_WHAT => Some("was late back from its reboot"),
+        _ => None,
+    }
+}
 
 /// The rules of [`BUILT_IN`] as the table shows them: name, condition, severity.
-pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 5] {
+pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 8] {
     [
         (
             AGENT_STOPPED,
@@ -63,6 +80,11 @@ pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 5] {
             REBOOT_OVERDUE,
             "a host said it reboots and is not back after 10 m",
             Severity::Critical,
+        ),
+        (
+            NEVER_REPORTED,
+            "a host joined and its agent said nothing for 10 m",
+            Severity::Warning,
         ),
         (
             CLOCK_SKEW,
@@ -77,6 +99,16 @@ pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 5] {
         (
             SERVER_CLOCK,
             "the server's clock is more than 30 s off most hosts'",
+            Severity::Warning,
+        ),
+        (
+            CHANNEL,
+            "a channel refused a message, or took none for 5 m",
+            Severity::Warning,
+        ),
+        (
+            NOTICE,
+            "the server found something wrong with itself; critical where it cannot wait",
             Severity::Warning,
         ),
     ]
@@ -117,7 +149,7 @@ impl Engine {
             }
         }
         for (id, since) in overdue {
-            let what = "said it reboots and is not back".to_owned();
+            let what = OVERDUE_WHAT.to_owned();
             let why = format!("{what} after {}", words::duration(as_ms(REBOOT_MS)));
             let anomaly = host_anomaly(REBOOT_OVERDUE, Severity::Critical, since, at, what, why);
             self.raise(id, at, anomaly, out);
@@ -127,58 +159,83 @@ impl Engine {
     fn silence(&mut self, at: At, rule: &Rule, out: &mut Out) {
         let bound_ms = seconds_as_ms(rule.bound);
         let since_ms = self.state.server.since_ms;
-        let mut silent = Vec::new();
+        let (mut silent, mut never) = (Vec::new(), Vec::new());
         let (mut watched, mut suspect) = (0_usize, 0_usize);
         for (id, host) in &self.state.hosts {
             let Some(for_ms) = silent_ms(host, at, since_ms) else {
                 continue;
             };
+            if host.heard.is_none() {
+                // Somebody is still setting it up, or forgot it: nothing that the way to it could explain.
+                if for_ms >= FIRST_WORD_MS {
+                    never.push((host.card.name.clone(), for_ms));
+                }
+                continue;
+            }
             watched += 1;
             // Heartbeats come every 10 s: at two thirds of the bound a host that lives has been heard.
             suspect += usize::from(for_ms >= bound_ms / 3 * 2);
-            let bound_ms = if host.heard.is_some() {
-                bound_ms
-            } else {
-                FIRST_WORD_MS
-            };
             if for_ms >= bound_ms {
                 silent.push((*id, for_ms));
             }
         }
+        self.never_reported(never, at, out);
         let own = watched >= OWN_LINK_HOSTS_MIN && suspect * 2 > watched;
         if self.own_link(own && !silent.is_empty(), watched, suspect, at, out) {
             return;
         }
         for (id, for_ms) in silent {
-            if self
-                .state
-                .hosts
-                .get(&id)
-                .is_none_or(|h| h.slot(&rule.name).is_some())
-            {
+            let Some(host) = self.state.hosts.get(&id) else {
+                continue;
+            };
+            if host.slot(&rule.name).is_some() {
                 continue;
             }
             let since = add_ms(at.wall, -as_ms(for_ms));
-            let heard = self.state.hosts.get(&id).is_some_and(|h| h.heard.is_some());
-            let (what, why) = if heard {
-                let why = format!(
-                    "nothing heard for {}, and no goodbye; silent to the server; cause unknown until it answers",
-                    words::duration(as_ms(for_ms))
-                );
-                (SILENT_WHAT.to_owned(), why)
-            } else {
-                let why = format!(
-                    "its agent said nothing for {} after joining",
-                    words::duration(as_ms(for_ms))
-                );
-                ("joined, and its agent never reported".to_owned(), why)
-            };
+            let why = self.silence_in_words(host, at);
+            let what = SILENT_WHAT.to_owned();
             let mut anomaly = host_anomaly(&rule.name, rule.severity, since, at, what, why);
             anomaly.bound = rule.bound;
             anomaly.observed = as_seconds(for_ms);
             anomaly.worst = anomaly.observed;
             self.raise(id, at, anomaly, out);
         }
+    }
+
+    /// When it was heard of last, and its last values: what can be said of a silent host at any later time.
+    fn silence_in_words(&self, host: &Host, at: At) -> String {
+        let heard_ms = host.heard.map_or(at.boot_ms, |(boot_ms, _)| boot_ms);
+        // By boot time: the wall clock may have jumped since.
+        let heard = add_ms(at.wall, -as_ms(at.boot_ms.saturating_sub(heard_ms)));
+        let heard = heard.to_zoned(self.nights.zone().clone());
+        let mut why = format!(
+            "last heard {}, no goodbye",
+            heard.strftime("%a %-d %b %H:%M:%S")
+        );
+        if let Some((_, values)) = self.last_words(host.card.id) {
+            why.push_str(&format!("; last {values}"));
+        }
+        why
+    }
+
+    /// Hosts that joined and said nothing: one incident, whatever their number.
+    fn never_reported(&mut self, mut never: Vec<(String, u64)>, at: At, out: &mut Out) {
+        never.sort();
+        let longest_ms = never.iter().map(|(_, for_ms)| *for_ms).max();
+        let found = longest_ms.map(|longest_ms| {
+            let names: Vec<&str> = never.iter().map(|(name, _)| name.as_str()).collect();
+            let shown = names[..names.len().min(NEVER_NAMED_MAX)].join(", ");
+            let hosts = words::count(names.len(), "host");
+            let what = match names.len().saturating_sub(NEVER_NAMED_MAX) {
+                0 => format!("{hosts} never reported: {shown}"),
+                more => format!("{hosts} never reported: {shown} and {more} more"),
+            };
+            let why =
+                format!("{what}; joined, and silent since: start the agent or retire the host");
+            let since = add_ms(at.wall, -as_ms(longest_ms));
+            host_anomaly(NEVER_REPORTED, Severity::Warning, since, at, what, why)
+        });
+        self.about_server(NEVER_REPORTED, found, at, "all reported or retired", out);
     }
 
     /// Half the fleet at once is the server's own link, one incident. Returns whether it is so.
@@ -195,30 +252,6 @@ impl Engine {
         let found = own.then(|| host_anomaly(OWN_LINK, Severity::Critical, at.wall, at, what, why));
         self.about_server(OWN_LINK, found, at, "most hosts answer again", out);
         own
-    }
-
-    /// Begins or ends an alert about the server itself.
-    fn about_server(
-        &mut self,
-        rule: &str,
-        found: Option<Anomaly>,
-        at: At,
-        over: &str,
-        out: &mut Out,
-    ) {
-        let firing = self.state.server_alerts.contains_key(rule);
-        match found {
-            Some(anomaly) if !firing => {
-                let alert = self.open(SERVER, at, anomaly, out);
-                self.state.server_alerts.insert(rule.to_owned(), alert);
-            }
-            None => {
-                if let Some(alert) = self.state.server_alerts.remove(rule) {
-                    self.resolve(alert, at.wall, over, out);
-                }
-            }
-            Some(_) => {}
-        }
     }
 
     /// A goodbye came: what is known of it at once.
@@ -298,9 +331,7 @@ impl Engine {
         let way = if median < 0 { "ahead of" } else { "behind" };
         let span = words::duration(median.saturating_abs());
         let what = format!("server clock {span} {way} most hosts'");
-        let why = format!(
-            "{what} (bound 30 s): set the server's clock; holding times do not depend on it"
-        );
+        let why = format!("{what} (bound 30 s): set the server's clock");
         let found = server_off
             .then(|| host_anomaly(SERVER_CLOCK, Severity::Warning, at.wall, at, what, why));
         self.about_server(SERVER_CLOCK, found, at, "clocks agree again", out);
@@ -368,12 +399,15 @@ fn silent_ms(host: &Host, at: At, server_since_ms: u64) -> Option<u64> {
     if host.card.retired || host.goodbye.is_some() {
         return None;
     }
-    let heard = host.heard.map_or(host.known_ms, |(boot_ms, _)| boot_ms);
-    let heard = heard.max(server_since_ms.saturating_add(GRACE_MS / 2));
+    let mut heard = host.heard.map_or(host.known_ms, |(boot_ms, _)| boot_ms);
+    // Who was heard since the server started is back already, and is silent since then.
+    if heard < server_since_ms {
+        heard = server_since_ms.saturating_add(GRACE_MS / 2);
+    }
     Some(at.boot_ms.saturating_sub(heard))
 }
 
-fn host_anomaly(
+pub(crate) fn host_anomaly(
     rule: &str,
     severity: Severity,
     since: Timestamp,

@@ -70,16 +70,36 @@ pub(super) fn sentence(telling: &Telling<'_>) -> String {
 
 fn quiet(coverage: &Coverage) -> String {
     let hosts = coverage.hosts;
-    match (hosts, coverage.unwatched.len()) {
-        (1, 0) => "Nothing needs you: the one host was watched all night.".to_owned(),
-        (_, 0) => format!("Nothing needs you: {hosts} of {hosts} hosts were watched all night."),
-        (_, gaps) => {
-            let were = if gaps == 1 { "was" } else { "were" };
-            format!(
-                "Nothing needs you; {gaps} of {hosts} hosts {were} not watched for a short while."
-            )
-        }
+    let gaps = coverage.unwatched.len();
+    if gaps > 0 {
+        return format!(
+            "Nothing needs you; {gaps} of {hosts} hosts went unwatched for a short while."
+        );
     }
+    let watched = match (hosts, coverage.joined) {
+        (1, 0) => "the one host was watched all night".to_owned(),
+        (1, _) => "the one host was watched since it joined".to_owned(),
+        (_, 0) => format!("{hosts} of {hosts} hosts were watched all night"),
+        (_, joined) if joined == hosts => {
+            format!("{hosts} of {hosts} hosts were watched since they joined")
+        }
+        (_, 1) => {
+            format!("{hosts} of {hosts} hosts were watched all night, one of them since it joined")
+        }
+        (_, joined) => format!(
+            "{hosts} of {hosts} hosts were watched all night, {joined} of them since they joined"
+        ),
+    };
+    let jumped = match coverage.jumps.as_slice() {
+        [] => String::new(),
+        [(_, by)] => format!(
+            "; the server's clock jumped {} by {}",
+            if *by < 0 { "back" } else { "ahead" },
+            duration(by.unsigned_abs())
+        ),
+        jumps => format!("; the server's clock jumped {} times", jumps.len()),
+    };
+    format!("Nothing needs you: {watched}{jumped}.")
 }
 
 fn blind(coverage: &Coverage, loud: bool) -> String {
@@ -118,11 +138,8 @@ fn things(count: usize, rest: &str) -> String {
 /// The first rows by name; the rest is counted by the number before.
 fn named(rows: &[Row], zone: &TimeZone) -> String {
     let name = |row: &Row| {
-        let since = row
-            .since
-            .to_zoned(zone.clone())
-            .strftime("%A %H:%M")
-            .to_string();
+        let held = row.turned.as_ref().map_or(row.since, |turned| turned.at);
+        let since = held.to_zoned(zone.clone()).strftime("%A %H:%M").to_string();
         format!("{}, {} since {since}", subject(row), short(&row.what))
     };
     if rows.len() <= SENTENCE_NAMED_MAX {

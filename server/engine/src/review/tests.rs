@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use dawnwatch_proto::api::Alert;
 
 use super::*;
@@ -25,6 +27,7 @@ fn incident(
         severity,
         what: "/data full; 2.1 GiB free".to_owned(),
         since: t(since),
+        turned: None,
         until: until.map(t),
         taken: None,
         cause: "cause unknown".to_owned(),
@@ -48,6 +51,10 @@ fn incident(
     }
 }
 
+fn shared(incidents: &[Incident]) -> Vec<Arc<Incident>> {
+    incidents.iter().cloned().map(Arc::new).collect()
+}
+
 struct Scene {
     incidents: Vec<Incident>,
     /// Unwatched seconds of each of the hosts.
@@ -56,6 +63,9 @@ struct Scene {
     server_hole: i64,
     sealed: bool,
     changes: Vec<Change>,
+    joined: Vec<&'static str>,
+    first_start: Option<&'static str>,
+    jumps: Vec<(Timestamp, i64)>,
 }
 
 fn scene() -> Scene {
@@ -66,6 +76,9 @@ fn scene() -> Scene {
         server_hole: 0,
         sealed: true,
         changes: Vec::new(),
+        joined: Vec::new(),
+        first_start: None,
+        jumps: Vec::new(),
     }
 }
 
@@ -96,11 +109,12 @@ fn make(scene: &Scene) -> Review {
     let hosts: Vec<HostInput<'_>> = names
         .iter()
         .zip(&watched)
-        .map(|(name, watched)| HostInput {
+        .enumerate()
+        .map(|(n, (name, watched))| HostInput {
             id: HostId(u128::from(name.as_bytes()[3])),
             name,
             importance: scene.importance,
-            joined: t("2026-01-01T00:00:00Z"),
+            joined: t(scene.joined.get(n).unwrap_or(&"2026-01-01T00:00:00Z")),
             retired: None,
             watched,
             down: &down,
@@ -112,14 +126,17 @@ fn make(scene: &Scene) -> Review {
     } else {
         t("2026-10-04T06:00:00Z")
     };
+    let incidents = shared(&scene.incidents);
     build(&ReviewInput {
         night: &night,
         now,
         sealed: scene.sealed.then_some(now),
         config: &config,
-        incidents: &scene.incidents,
+        incidents: &incidents,
         hosts: &hosts,
         server_up: &server_up,
+        first_start: scene.first_start.map(t),
+        jumps: &scene.jumps,
         changes: &scene.changes,
         tonight: &[],
         messages: &Messages::default(),
@@ -155,7 +172,7 @@ fn quiet() {
         "Nothing needs you: the one host was watched all night.",
     );
     night.holes = vec![0, 600, 0, 0];
-    let want = "Nothing needs you; 1 of 4 hosts was not watched for a short while.";
+    let want = "Nothing needs you; 1 of 4 hosts went unwatched for a short while.";
     check(&night, Verdict::Quiet, want);
     night.holes = vec![0, 0];
     night.incidents = vec![
@@ -346,6 +363,7 @@ fn changes_are_those_of_the_night_in_order() {
     .map(|at| Change {
         at: t(at),
         text: at.to_owned(),
+        group: String::new(),
     })
     .into();
     let review = make(&night);
@@ -413,7 +431,11 @@ fn what_happened_since_sealing_stands_above() {
     night.incidents = vec![incident("I-1", "db02", Severity::Critical, SUN, None)];
     let review = make(&night);
     let at = t("2026-10-05T07:00:00Z");
-    assert!(live(&review, at, &night.incidents).since.is_empty());
+    assert!(
+        live(&review, at, &shared(&night.incidents))
+            .since
+            .is_empty()
+    );
     night.incidents[0].state = "closed".to_owned();
     night.incidents[0].until = Some(t("2026-10-05T05:45:00Z"));
     night.incidents.extend([
@@ -434,7 +456,7 @@ fn what_happened_since_sealing_stands_above() {
         ),
         incident("I-5", "db01", Severity::Warning, SUN, HEALED),
     ]);
-    let later = live(&review, at, &night.incidents);
+    let later = live(&review, at, &shared(&night.incidents));
     assert_eq!(
         later.since,
         [
@@ -454,11 +476,118 @@ fn what_happened_since_sealing_stands_above() {
             )
         })
         .collect();
-    let since = live(&review, at, &busy).since;
+    let since = live(&review, at, &shared(&busy)).since;
     assert_eq!(since[SINCE_MAX..], ["50 more: dawnwatch incidents"]);
     assert_eq!(later.review.critical[0].state, "closed");
     assert_eq!(
         later.review.sentence, review.sentence,
         "what was sealed stays"
     );
+}
+
+#[test]
+fn who_joined_was_watched_since_then() {
+    let mut night = scene();
+    let sunday = "2026-10-04T01:12:00Z";
+    night.joined = vec![sunday; 4];
+    check(
+        &night,
+        Verdict::Quiet,
+        "Nothing needs you: 4 of 4 hosts were watched since they joined.",
+    );
+    night.joined.truncate(2);
+    check(
+        &night,
+        Verdict::Quiet,
+        "Nothing needs you: 4 of 4 hosts were watched all night, 2 of them since they joined.",
+    );
+    night.joined.truncate(1);
+    check(
+        &night,
+        Verdict::Quiet,
+        "Nothing needs you: 4 of 4 hosts were watched all night, one of them since it joined.",
+    );
+    night.holes = vec![0];
+    check(
+        &night,
+        Verdict::Quiet,
+        "Nothing needs you: the one host was watched since it joined.",
+    );
+}
+
+#[test]
+fn before_the_first_start_nothing_was_to_be_watched() {
+    let mut night = scene();
+    night.first_start = Some("2026-10-04T01:00:00Z");
+    // All hosts unwatched for the first ten hours, and the server away: long before the start.
+    (night.holes, night.server_hole) = (vec![36_000; 4], 36_000);
+    let coverage = make(&night).coverage;
+    assert_eq!(
+        (coverage.window_seconds, coverage.server_up_seconds),
+        (28 * 3600, 28 * 3600)
+    );
+    assert_eq!(coverage.first_start, Some(t("2026-10-04T01:00:00Z")));
+    assert_eq!((coverage.joined, coverage.unwatched.len()), (4, 0));
+    // One of another night is no news.
+    night.first_start = Some("2026-10-01T01:00:00Z");
+    assert_eq!(make(&night).coverage.first_start, None);
+    assert_eq!(make(&night).verdict, Verdict::Blind);
+}
+
+#[test]
+fn time_that_the_clock_jumped_over_never_was() {
+    let mut night = scene();
+    (night.holes, night.server_hole) = (vec![36_000; 4], 36_000);
+    let after = t("2026-10-03T07:00:00Z");
+    night.jumps = vec![(after, 36_000_000)];
+    let review = make(&night);
+    assert_eq!(review.coverage.jumps, [(after, 36_000)]);
+    assert_eq!(review.coverage.window_seconds, 51 * 3600);
+    assert_eq!(
+        review.sentence,
+        "Nothing needs you: 4 of 4 hosts were watched all night; the server's clock jumped ahead by 10 h."
+    );
+    // It went back and ran through that time after all.
+    night
+        .jumps
+        .push((after - jiff::SignedDuration::from_hours(10), -36_000_000));
+    assert_eq!(make(&night).verdict, Verdict::Blind);
+    assert_eq!(make(&night).coverage.window_seconds, 61 * 3600);
+    // What a time server mends every day is not told.
+    night.jumps = vec![(after, 59_999)];
+    assert_eq!(make(&night).coverage.jumps, []);
+}
+
+#[test]
+fn the_sentence_takes_the_time_of_its_words_and_worse_is_told_after_sealing() {
+    let mut night = scene();
+    let mut filling = incident("I-1", "db01", Severity::Warning, SUN, None);
+    let review = {
+        night.incidents = vec![filling.clone()];
+        make(&night)
+    };
+    filling.severity = Severity::Critical;
+    filling.what = "/data 95 % full".to_owned();
+    let turned = |at| {
+        let from = "filling".to_owned();
+        Some(dawnwatch_proto::review::Turned { at: t(at), from })
+    };
+    filling.turned = turned("2026-10-05T05:20:00Z");
+    let after = live(
+        &review,
+        t("2026-10-05T07:00:00Z"),
+        &shared(&[filling.clone()]),
+    );
+    assert_eq!(
+        after.since,
+        ["worse: I-1 db01 is critical, /data 95 % full, Mon 07:20"]
+    );
+    filling.turned = turned("2026-10-05T01:30:00Z");
+    night.incidents = vec![filling];
+    check(
+        &night,
+        Verdict::Critical,
+        "One thing cannot wait: db01, /data 95 % full since Monday 03:30. All else worked.",
+    );
+    assert_eq!(make(&night).critical[0].since, t(SUN));
 }

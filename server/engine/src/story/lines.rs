@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dawnwatch_proto::HostId;
-use dawnwatch_proto::api::Incident;
-use dawnwatch_proto::review::Row;
+use dawnwatch_proto::api::{Incident, LiveReview};
+use dawnwatch_proto::review::{Review, Row, text};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -116,8 +116,16 @@ pub(super) fn now(view: &View, zone: &TimeZone) -> Vec<String> {
     )];
     for i in &now.open {
         let (severity, since) = (word(i.severity), when(i.since, zone));
+        let turned = i.turned.as_ref();
+        let turned = turned.map_or(String::new(), |turned| {
+            format!(
+                " (since {}, before: {})",
+                when(turned.at, zone),
+                turned.from
+            )
+        });
         out.push(format!(
-            "  {} {} {severity} {} since {since}: {}; {}",
+            "  {} {} {severity} {} since {since}: {}{turned}; {}",
             i.id, i.name, i.state, i.what, i.cause
         ));
     }
@@ -132,7 +140,7 @@ pub(super) fn now(view: &View, zone: &TimeZone) -> Vec<String> {
 pub(super) fn review(view: &View, zone: &TimeZone) -> Vec<String> {
     let (review, since, sealed) = match &view.sealed {
         Some(live) => (&live.review, live.since.clone(), "sealed"),
-        None => (&view.so_far, Vec::new(), "so far"),
+        None => (view.so_far.as_ref(), Vec::new(), "so far"),
     };
     let coverage = &review.coverage;
     let (from, to) = (when(review.start, zone), when(review.until, zone));
@@ -155,7 +163,17 @@ pub(super) fn review(view: &View, zone: &TimeZone) -> Vec<String> {
     }
     out.extend(since.iter().map(|line| format!("  since: {line}")));
     let rows = |block: &str, rows: &[Row]| -> Vec<String> {
-        let row = |r: &Row| format!("  {block}: {} {} {} ({})", r.id, r.subject, r.what, r.cause);
+        let row = |r: &Row| {
+            let turned = r.turned.as_ref();
+            let turned = turned.map_or(String::new(), |turned| {
+                let (at, since) = (when(turned.at, zone), when(r.since, zone));
+                format!(" since {at}, {} since {since}", turned.from)
+            });
+            format!(
+                "  {block}: {} {} {}{turned} ({})",
+                r.id, r.subject, r.what, r.cause
+            )
+        };
         rows.iter().map(row).collect()
     };
     out.extend(rows("critical", &review.critical));
@@ -173,6 +191,23 @@ pub(super) fn review(view: &View, zone: &TimeZone) -> Vec<String> {
         m.sent, m.arrived, m.lost, m.events
     ));
     out
+}
+
+/// The review as people see it.
+pub(super) fn screen(view: &View) -> Vec<String> {
+    let so_far = || LiveReview {
+        at: view.now.at,
+        review: Review::clone(&view.so_far),
+        since: Vec::new(),
+    };
+    let live = view.sealed.as_ref().map(|live| LiveReview::clone(live));
+    let drawn = text::review(&live.unwrap_or_else(so_far), &text::Text::screen());
+    // An empty line ends what came out.
+    drawn
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 pub(super) fn hosts(view: &View) -> Vec<String> {

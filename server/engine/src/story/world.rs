@@ -172,6 +172,14 @@ impl World {
         self.boot(name, true, true)
     }
 
+    /// A host joins, and nobody starts its agent.
+    pub(super) fn join(&mut self, name: &str) {
+        let number = u64::try_from(self.hosts.len()).unwrap_or(0) + 1;
+        let host = HostModel::new(HostId::v7(number, 0), self.wall(), "/");
+        self.push(Input::Host(host.card(name, false)));
+        self.hosts.insert(name.to_owned(), host);
+    }
+
     pub(super) fn set(&mut self, name: &str, values: &[&str]) -> Result<(), String> {
         let host = self.known(name)?;
         for value in values {

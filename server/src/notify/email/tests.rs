@@ -57,7 +57,7 @@ fn a_mail_arrives_with_its_headers_and_its_text() {
     ] {
         assert_eq!(header(mail, name), Some(want), "{mail}");
     }
-    assert!(mail.contains("\r\nWHY      no sign of life"), "{mail}");
+    assert!(mail.contains("\r\nWHY      last heard"), "{mail}");
     assert_eq!(recipients(&heard.commands), ["<ops@example.org>"]);
     assert!(
         heard

@@ -53,11 +53,11 @@ fn subject(notification: &Notification, incident: &Incident, zone: &TimeZone) ->
     let moment = if closed {
         incident.until.unwrap_or(notification.decided)
     } else {
-        incident.since
+        held_since(incident)
     };
     let time = clock_time(moment, notification.decided, zone);
+    let back = closed && worst(incident).is_some_and(|alert| alert.rule == SILENT_RULE);
     let (head, whole) = if closed {
-        let back = worst(incident).is_some_and(|alert| alert.rule == SILENT_RULE);
         head(incident, if back { "BACK" } else { "OVER" }, "", &time)
     } else {
         head(
@@ -72,7 +72,12 @@ fn subject(notification: &Notification, incident: &Incident, zone: &TimeZone) ->
     let mut out = match notification.reason {
         Reason::Closed => {
             let lasted = lasted(incident.since, moment);
-            format!("{head} after {lasted} - {id}: {}", term(&incident.what))
+            let what = term(&incident.what);
+            match (back, is_known(&incident.cause)) {
+                // "BACK" and the cause say it all.
+                (true, true) => format!("{head} after {lasted} - {id}"),
+                (true, false) | (false, _) => format!("{head} after {lasted} - {id}: {what}"),
+            }
         }
         Reason::Opened | Reason::Review | Reason::Test => format!("{head} - {severity} {id}"),
         Reason::Worse => format!("{head} - WORSE, {severity} {id}"),
@@ -82,7 +87,8 @@ fn subject(notification: &Notification, incident: &Incident, zone: &TimeZone) ->
         let _ = write!(out, ": {}", term(&incident.what));
     }
     if closed && is_known(&incident.cause) {
-        let _ = write!(out, ", {}", term(&incident.cause));
+        let before = if back { ':' } else { ',' };
+        let _ = write!(out, "{before} {}", term(&incident.cause));
     }
     out
 }
@@ -147,10 +153,13 @@ fn body(notification: &Notification, content: &IncidentContent, zone: &TimeZone)
         out.push_str(&wrap("CAUSE", &incident.cause));
     }
     let (fine, hosts) = content.fine;
-    if hosts > 0 {
+    // Of a single host it says nothing.
+    if hosts > 1 {
         out.push_str(&wrap("HIT", &format!("{fine} of {hosts} hosts fine.")));
     }
-    if let Some((at, values)) = &content.last {
+    // What is known of a silent host says its last values already.
+    let told = |values: &str| incident.alerts.iter().any(|a| a.why.contains(values));
+    if let Some((at, values)) = content.last.as_ref().filter(|(_, v)| !told(v)) {
         let at = at.to_zoned(zone.clone());
         out.push_str(&wrap(
             "LAST",
@@ -178,6 +187,14 @@ fn body(notification: &Notification, content: &IncidentContent, zone: &TimeZone)
     out
 }
 
+/// Since when the words that the incident is called by hold.
+fn held_since(incident: &Incident) -> Timestamp {
+    incident
+        .turned
+        .as_ref()
+        .map_or(incident.since, |turned| turned.at)
+}
+
 fn first_line(notification: &Notification, incident: &Incident, zone: &TimeZone) -> String {
     let since = incident.since.to_zoned(zone.clone());
     let decided = notification.decided.to_zoned(zone.clone());
@@ -193,18 +210,26 @@ fn first_line(notification: &Notification, incident: &Incident, zone: &TimeZone)
         let since = since.strftime("%H:%M:%S");
         let _ = write!(
             out,
-            ": over at {until}, after {lasted} (since {since}). It was: {}.",
-            incident.what
+            ": over at {until}, after {lasted} (since {since}). It {}.",
+            past(&incident.what)
         );
     } else {
-        let _ = write!(
-            out,
-            ", {}, since {} (decided {told}).",
-            incident.what,
-            long_time(&since)
-        );
+        let held = long_time(&held_since(incident).to_zoned(zone.clone()));
+        let _ = write!(out, ", {}, since {held}", incident.what);
+        if let Some(turned) = &incident.turned {
+            let _ = write!(out, "; {} since {}", turned.from, long_time(&since));
+        }
+        let _ = write!(out, " (message of {told}).");
     }
     out
+}
+
+/// `was silent`, or `was: /data 97 % full`.
+fn past(what: &str) -> String {
+    if what.starts_with("was ") {
+        return what.to_owned();
+    }
+    format!("was: {what}")
 }
 
 fn alert_line(alert: &Alert, closed: bool) -> String {

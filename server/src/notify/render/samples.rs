@@ -49,6 +49,24 @@ pub(crate) fn worse() -> Notification {
     out
 }
 
+/// A disk that filled for a day is full.
+pub(crate) fn turned() -> Notification {
+    let mut out = opened();
+    change(&mut out, |content| {
+        let incident = &mut content.incident;
+        incident.what = "/data 95 % full".to_owned();
+        incident.turned = Some(dawnwatch_proto::review::Turned {
+            at: at("2026-10-04T01:11:44Z"),
+            from: "filling".to_owned(),
+        });
+        incident.since = at("2026-10-03T01:20:00Z");
+        incident.alerts[0].rule = "disk_full".to_owned();
+        incident.alerts[0].why =
+            "/data 95 % full for 1 m (bound 95 %), 89.9 GiB free of 1.8 TiB".to_owned();
+    });
+    out
+}
+
 /// It came back.
 pub(crate) fn closed() -> Notification {
     let mut out = opened();
@@ -60,6 +78,7 @@ pub(crate) fn closed() -> Notification {
         incident.state = "closed".to_owned();
         incident.until = Some(at("2026-10-04T01:41:10Z"));
         incident.cause = "power loss".to_owned();
+        incident.what = "was silent".to_owned();
         incident.alerts[0].state = "resolved".to_owned();
         incident.alerts[0].until = incident.until;
         content.fine = (180, 180);
@@ -127,6 +146,7 @@ fn content() -> IncidentContent {
             severity: Severity::Critical,
             what: "off or hung".to_owned(),
             since: at("2026-10-04T01:12:08Z"),
+            turned: None,
             until: None,
             taken: None,
             cause: "cause unknown".to_owned(),
@@ -155,7 +175,7 @@ fn alert() -> Alert {
         since: at("2026-10-04T01:12:08Z"),
         fired: Some(at("2026-10-04T01:12:38Z")),
         until: None,
-        why: "no sign of life for 30 s, and no goodbye".to_owned(),
+        why: "last heard Sun 4 Oct 03:12:08, no goodbye; last CPU 12 %, memory 61 %".to_owned(),
         observed: 36.0,
         worst: 36.0,
         bound: 30.0,
@@ -188,6 +208,9 @@ fn sealed() -> Review {
             window_seconds: 3_600,
             unwatched: Vec::new(),
             ticks_dropped: 0,
+            first_start: None,
+            joined: 0,
+            jumps: Vec::new(),
         },
         critical: Vec::new(),
         today: Vec::new(),

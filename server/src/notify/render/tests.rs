@@ -14,11 +14,11 @@ fn opened() {
         &samples::opened(),
         "db02 (billing) OFF OR HUNG since 03:12 - CRITICAL I-318",
         "
-db02 (billing), off or hung, since Sun 4 Oct 03:12:08 CEST (decided
+db02 (billing), off or hung, since Sun 4 Oct 03:12:08 CEST (message of
 03:12:44).
-WHY      no sign of life for 30 s, and no goodbye
+WHY      last heard Sun 4 Oct 03:12:08, no goodbye; last CPU 12 %,
+         memory 61 %
 HIT      179 of 180 hosts fine.
-LAST     03:11:52 CPU 12 %, memory 61 %
 BEFORE   12 Aug I-201
 TOLD     ops, mail.
 DO       take it: dawnwatch ack I-318; more: dawnwatch why I-318
@@ -42,13 +42,31 @@ fn worse_and_on_another_day() {
         "db02 (billing) SILENT since Sun 03:12 - WORSE, CRITICAL I-318: volume /data full, off or hung",
         "
 db02 (billing), volume /data full, off or hung, since Sun 4 Oct 03:12:08
-CEST (decided 00:30:00).
-WHY      no sign of life for 30 s, and no goodbye
+CEST (message of 00:30:00).
+WHY      last heard Sun 4 Oct 03:12:08, no goodbye; last CPU 12 %,
+         memory 61 %
          volume /data 97.2 % full, bound 95 %, for 1 min
+HIT      179 of 180 hosts fine.
+BEFORE   12 Aug I-201
+TAKEN    by A. Ruiz, Sun 4 Oct 03:20:00 CEST
+TOLD     ops, mail.
+DO       take it: dawnwatch ack I-318; more: dawnwatch why I-318
+",
+    );
+}
+
+#[test]
+fn the_time_is_that_of_the_words() {
+    check(
+        &samples::turned(),
+        "db02 (billing) DISK FULL since 03:11 - CRITICAL I-318: /data 95 % full",
+        "
+db02 (billing), /data 95 % full, since Sun 4 Oct 03:11:44 CEST; filling
+since Sat 3 Oct 03:20:00 CEST (message of 03:12:44).
+WHY      /data 95 % full for 1 m (bound 95 %), 89.9 GiB free of 1.8 TiB
 HIT      179 of 180 hosts fine.
 LAST     03:11:52 CPU 12 %, memory 61 %
 BEFORE   12 Aug I-201
-TAKEN    by A. Ruiz, Sun 4 Oct 03:20:00 CEST
 TOLD     ops, mail.
 DO       take it: dawnwatch ack I-318; more: dawnwatch why I-318
 ",
@@ -59,11 +77,12 @@ DO       take it: dawnwatch ack I-318; more: dawnwatch why I-318
 fn closed() {
     check(
         &samples::closed(),
-        "db02 (billing) BACK 03:41 after 29 m - I-318: off or hung, power loss",
+        "db02 (billing) BACK 03:41 after 29 m - I-318: power loss",
         "
 db02 (billing): over at Sun 4 Oct 03:41:10 CEST, after 29 m (since
-03:12:08). It was: off or hung.
-WHY      no sign of life for 30 s, and no goodbye
+03:12:08). It was silent.
+WHY      last heard Sun 4 Oct 03:12:08, no goodbye; last CPU 12 %,
+         memory 61 %
 CAUSE    power loss
 HIT      180 of 180 hosts fine.
 BEFORE   12 Aug I-201

@@ -1,0 +1,129 @@
+//! What the journal holds of each host, so that everything counts once.
+
+use std::collections::BTreeMap;
+
+use dawnwatch_engine::input::{Batch, Input};
+use dawnwatch_proto::{HostId, Item, SchemaId};
+use serde::{Deserialize, Serialize};
+
+/// Epochs remembered for one host: twice as many as one hello may name, so that none is forgotten while its spool still
+/// has it.
+const EPOCHS_MAX: usize = 512;
+
+/// Schemas remembered for one host: as many as the engine keeps plans of, so that one it let go is told to it again.
+const SCHEMAS_MAX: usize = 64;
+
+/// The epochs and schemas held of one host.
+pub(super) type Kept = (Option<Vec<(u64, u64)>>, Option<Vec<SchemaId>>);
+
+/// What the journal holds of each host, for counting everything once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    epochs: BTreeMap<HostId, Vec<(u64, u64)>>,
+    schemas: BTreeMap<HostId, Vec<SchemaId>>,
+}
+
+impl Held {
+    /// The last sequence number held of an epoch, 0 for none.
+    #[must_use]
+    pub fn last(&self, host: HostId, epoch: u64) -> u64 {
+        let epochs = self.epochs.get(&host).map_or(&[][..], Vec::as_slice);
+        epochs
+            .iter()
+            .find(|(id, _)| *id == epoch)
+            .map_or(0, |(_, last)| *last)
+    }
+
+    /// Whether the journal or a checkpoint has this schema of this host.
+    #[must_use]
+    pub fn has_schema(&self, host: HostId, schema: SchemaId) -> bool {
+        self.schemas
+            .get(&host)
+            .is_some_and(|known| known.contains(&schema))
+    }
+
+    pub(super) fn keep(&self, host: HostId) -> Kept {
+        (
+            self.epochs.get(&host).cloned(),
+            self.schemas.get(&host).cloned(),
+        )
+    }
+
+    pub(super) fn put_back(&mut self, undo: BTreeMap<HostId, Kept>) {
+        for (host, (epochs, schemas)) in undo {
+            match epochs {
+                Some(epochs) => self.epochs.insert(host, epochs),
+                None => self.epochs.remove(&host),
+            };
+            match schemas {
+                Some(schemas) => self.schemas.insert(host, schemas),
+                None => self.schemas.remove(&host),
+            };
+        }
+    }
+
+    /// Forgets schemas that history does not know: their hosts send them again.
+    pub fn forget_schemas(&mut self, known: impl Fn(SchemaId) -> bool) {
+        for schemas in self.schemas.values_mut() {
+            schemas.retain(|id| known(*id));
+        }
+    }
+
+    /// Leaves in a batch only what is not held yet.
+    pub fn trim(&self, batch: &mut Batch) {
+        let last = self.last(batch.host, batch.epoch);
+        let mut seq = batch.first_seq;
+        let mut first = None;
+        batch.items.retain_mut(|item| {
+            let end = seq + item.width() - 1;
+            let fresh = end > last;
+            if fresh {
+                if let Item::Gap(gap) = item {
+                    gap.from_seq = gap.from_seq.max(last + 1);
+                    let left = gap.to_seq - gap.from_seq + 1;
+                    gap.ticks = gap.ticks.min(left);
+                    gap.events = gap.events.min(left);
+                }
+                first.get_or_insert(seq.max(last + 1));
+            }
+            seq = end + 1;
+            fresh
+        });
+        batch.first_seq = first.unwrap_or(seq);
+    }
+
+    /// Takes note of an input that is held from here on.
+    pub fn apply(&mut self, input: &Input) {
+        match input {
+            Input::Batch(batch) => {
+                let width: u64 = batch.items.iter().map(Item::width).sum();
+                let epochs = self.epochs.entry(batch.host).or_default();
+                let end = batch.first_seq + width - 1;
+                // The one that is in use moves to the end: what makes room is the one that was silent longest.
+                let at = epochs.iter().position(|(id, _)| *id == batch.epoch);
+                let before = at.map_or(0, |at| epochs.remove(at).1);
+                epochs.push((batch.epoch, end.max(before)));
+                if epochs.len() > EPOCHS_MAX {
+                    epochs.remove(0);
+                }
+            }
+            Input::Schema { host, schema } => {
+                let known = self.schemas.entry(*host).or_default();
+                known.retain(|id| *id != schema.id());
+                known.push(schema.id());
+                if known.len() > SCHEMAS_MAX {
+                    known.remove(0);
+                }
+            }
+            Input::Config(_)
+            | Input::Started(_)
+            | Input::ClockStep { .. }
+            | Input::Host(_)
+            | Input::Heartbeat(_)
+            | Input::Tick
+            | Input::Order(_)
+            | Input::Delivered(_)
+            | Input::Server(_) => {}
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What is due every so often: the hour's file, a checkpoint, findings about the server itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use dawnwatch_engine::input::Notice;
+
+use super::{Error, Watch};
+use crate::checkpoint::{self, Checkpoint};
+use crate::history;
+
+/// A checkpoint is written at least this often.
+const CHECKPOINT_EVERY_MS: u64 = 10 * 60 * 1_000;
+
+/// A checkpoint is written after so much of the journal, so that a replay stays within seconds.
+const CHECKPOINT_EVERY_BYTES: u64 = 256 * 1024 * 1024;
+
+/// A checkpoint that failed is tried again after this: until it succeeds the journal only grows.
+const CHECKPOINT_AGAIN_MS: u64 = 60 * 1_000;
+
+impl Watch {
+    /// Seals the hour and writes a checkpoint when they are due, and tells what waits to be told.
+    pub(super) fn keep_house(&mut self) -> Result<(), Error> {
+        if self.sealer.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.finish_seal()?;
+        }
+        let hour = self.hour();
+        let sealed = *self.sealed_hour.get_or_insert(hour);
+        if hour != sealed && self.sealer.is_none() {
+            self.sealed_hour = Some(hour);
+            self.begin_seal();
+        }
+        let due = self.at.boot_ms >= self.checkpoint_ms + CHECKPOINT_EVERY_MS;
+        if due || self.checkpoint_bytes >= CHECKPOINT_EVERY_BYTES {
+            self.checkpoint();
+        }
+        self.notices
+            .retain(|notice| !(self.tools.notice)(notice.clone()));
+        Ok(())
+    }
+
+    /// The hour of the last input, counted from 1970.
+    pub(super) fn hour(&self) -> i64 {
+        self.at.wall.as_second().div_euclid(3_600)
+    }
+
+    fn begin_seal(&mut self) {
+        let history = Arc::clone(&self.tools.history);
+        let sealing = history.begin_seal();
+        let (through, now) = (self.at.position, self.at.wall);
+        let thread = std::thread::Builder::new().name("seal".to_owned());
+        let spawned = thread.spawn(move || {
+            history.seal(&sealing, through, now)?;
+            history.expire(now)
+        });
+        match spawned {
+            Ok(sealer) => self.sealer = Some(sealer),
+            Err(error) => {
+                self.tools.history.undo_seal();
+                self.history_notice(format!("start the thread that seals the hour: {error}"));
+            }
+        }
+    }
+
+    /// Waits for the worker that writes the hour's file, and takes note of what came of it.
+    pub(super) fn finish_seal(&mut self) -> Result<(), Error> {
+        let Some(sealer) = self.sealer.take() else {
+            return Ok(());
+        };
+        match sealer.join() {
+            Ok(Ok(())) => self.history_notice(String::new()),
+            // The file may be there or not: only a start from what is on disk tells.
+            Ok(Err(error @ history::Error::InDoubt { .. })) => return Err(error.into()),
+            Ok(Err(error)) => self.history_notice(error.to_string()),
+            Err(_) => {
+                self.tools.history.undo_seal();
+                self.history_notice("sealing the hour panicked: please report it".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what is wrong with history, or by an empty text that nothing is any more.
+    fn history_notice(&mut self, text: String) {
+        if !text.is_empty() {
+            tracing::warn!(
+                text,
+                "history: rows that are in no file stay in memory and journal"
+            );
+        }
+        self.notices.retain(|notice| notice.subject != "history");
+        self.notices.push(Notice {
+            subject: "history".to_owned(),
+            text,
+            critical: false,
+        });
+    }
+
+    /// A checkpoint that cannot be written costs a longer recovery, never data: the journal stays.
+    pub(super) fn checkpoint(&mut self) {
+        self.checkpoint_bytes = 0;
+        self.checkpoint_ms = self.at.boot_ms;
+        match checkpoint::write(&self.tools.data, &self.snapshot()) {
+            Ok(below) => self.tools.release.store(below, Ordering::Release),
+            Err(error) => {
+                let early = CHECKPOINT_EVERY_MS - CHECKPOINT_AGAIN_MS;
+                self.checkpoint_ms = self.at.boot_ms.saturating_sub(early);
+                tracing::warn!(%error, "checkpoint not written, recovery will take longer");
+            }
+        }
+    }
+
+    /// The state after the last frame.
+    pub(super) fn snapshot(&self) -> Checkpoint {
+        Checkpoint {
+            frame: self.frame,
+            at: self.at,
+            engine: self.engine.save(),
+            held: self.held.clone(),
+            pending: self.pending.values().cloned().collect(),
+            head: self.tools.history.save(),
+        }
+    }
+}
