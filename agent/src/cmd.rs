@@ -49,9 +49,16 @@ impl Failure {
     }
 }
 
+/// What concerns every command.
+const AFTER_HELP: &str = "\
+The first steps: dawnwatch-agent join SERVER LINE, then dawnwatch-agent run.
+DAWNWATCH_LOG sets how much is logged: error, warn, info (the default), debug.
+Exit codes: 0 worked, 64 usage, 65 bad join line, 69 server not reachable, 70 our bug, 73 cannot create or in use,
+77 not allowed, 78 configuration or not joined.";
+
 /// Measures this host and delivers what it measured without loss.
 #[derive(Debug, Parser)]
-#[command(name = "dawnwatch-agent", version)]
+#[command(name = "dawnwatch-agent", version, after_help = AFTER_HELP)]
 pub struct Line {
     #[command(flatten)]
     place: Place,

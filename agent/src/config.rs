@@ -16,6 +16,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::identity::Address;
+
 /// Where the configuration lies unless told otherwise; it may be absent.
 pub const DEFAULT_PATH: &str = "/etc/dawnwatch-agent/config.toml";
 
@@ -135,6 +137,13 @@ impl Config {
             for (key, value) in table.get_ref() {
                 check.key(&mut config, key.get_ref(), key.span().start, value);
             }
+            if let (Some(_), Some((ms, _))) = (
+                table.get_ref().get("tick_seconds"),
+                table.get_ref().get_key_value("tick_ms"),
+            ) {
+                let text = "tick_seconds and tick_ms say the same thing twice: keep one of them";
+                check.at(ms.span().start, text);
+            }
         }
         check.mistakes.sort_by_key(|m| m.line);
         if check.mistakes.is_empty() {
@@ -195,14 +204,14 @@ impl Check<'_> {
         }
         let mut servers = Vec::new();
         for one in array.iter() {
-            let address = one.get_ref().as_str().map(str::trim).unwrap_or_default();
-            if address.is_empty() || address.contains(['/', ' ']) {
-                self.at(
-                    one.span().start,
+            let at = one.span().start;
+            match one.get_ref().as_str().map(str::parse::<Address>) {
+                Some(Ok(address)) => servers.push(address.to_string()),
+                Some(Err(bad)) => self.at(at, &bad.to_string()),
+                None => self.at(
+                    at,
                     "a server is a text such as \"mon1.example.org\", \"10.0.0.5:7443\" or \"[fd00::5]:7443\"",
-                );
-            } else {
-                servers.push(address.to_owned());
+                ),
             }
         }
         servers
@@ -299,7 +308,7 @@ mod tests {
         assert_eq!(
             config,
             Config {
-                servers: vec!["mon1".to_owned(), "[fd00::5]:7443".to_owned()],
+                servers: vec!["mon1:7443".to_owned(), "[fd00::5]:7443".to_owned()],
                 tick: Some(Duration::from_millis(200)),
                 state: Some(PathBuf::from("/tmp/x")),
                 spool_bytes: Some(1 << 20),
@@ -319,11 +328,39 @@ mod tests {
                 "line 3: tick_seconds must be a whole number from 1 to 300",
                 "line 4: state must be a text that is not empty, not this integer",
                 "line 5: spool_hours must be a whole number from 1 to 744",
-                "line 6: a server is a text such as \"mon1.example.org\", \"10.0.0.5:7443\" or \"[fd00::5]:7443\"",
+                "line 6: \"a b\" is not a server's address: a host name has letters, digits, dots and hyphens; write HOST, HOST:PORT or [V6]:PORT",
                 "line 6: a server is a text such as \"mon1.example.org\", \"10.0.0.5:7443\" or \"[fd00::5]:7443\"",
                 "line 7: unknown key \"zebra\": the keys are servers, tick_seconds, tick_ms, state, spool_bytes, spool_hours",
             ]
         );
+    }
+
+    #[test]
+    fn addresses_and_doubles_are_looked_at() {
+        for (text, want) in [
+            (
+                "servers = [\"mon:0\"]",
+                "line 1: \"mon:0\" is not a server's address",
+            ),
+            ("servers = [\"https://mon\"]", "begins with a scheme"),
+            ("servers = []", "1 to 8 addresses"),
+            ("servers = \"mon\"", "must be a list"),
+            (
+                "tick_seconds = 10\ntick_ms = 10000",
+                "line 2: tick_seconds and tick_ms",
+            ),
+            ("tick_seconds = 301", "1 to 300"),
+            ("tick_seconds = -1", "1 to 300"),
+            ("spool_bytes = 1000", "from 1048576 to"),
+            ("state = \"\"", "not empty"),
+            ("[servers]\na = 1", "must be a list"),
+        ] {
+            let found = mistakes(text);
+            assert!(
+                found.len() == 1 && found[0].contains(want),
+                "{text}: {found:?}"
+            );
+        }
     }
 
     #[test]

@@ -117,6 +117,11 @@ fn directory(state: &Path) -> Check {
     if !state.is_dir() {
         return row(Health::Warn, format!("{} is not there", state.display()));
     }
+    // Looking must not make the file, whose owner would then be whoever looked.
+    if !state.join("lock").exists() {
+        let said = format!("{}; no agent has run here", state.display());
+        return row(Health::Warn, said);
+    }
     match State::lock(state) {
         Ok(_) => row(
             Health::Warn,

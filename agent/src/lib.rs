@@ -2,8 +2,10 @@
 //!
 //! - [`collect`] reads and parses the kernel's tables; [`facts`] describes the host once, at start.
 //! - [`sampler`] turns one reading into one tick; [`spool`] keeps it on disk until the server has it.
+//! - [`durable`] syncs the spool beside all else.
 //! - [`uplink`] delivers the spool in order over one stream; [`identity`] proves who is speaking.
 //! - [`config`] is what an admin may set, [`state`] the directory that one agent owns, [`clock`] the only clock.
+//! - [`goodbye`] tells why the agent is told to stop.
 //! - [`doctor`] says what is wrong and what to do; [`cmd`] has one file per command.
 
 pub mod clock;
@@ -11,7 +13,9 @@ pub mod cmd;
 pub mod collect;
 pub mod config;
 pub mod doctor;
+pub mod durable;
 pub mod facts;
+pub mod goodbye;
 pub mod identity;
 pub mod sampler;
 pub mod spool;

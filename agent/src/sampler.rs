@@ -15,9 +15,6 @@ use crate::uplink::Shared;
 /// at ten seconds, and a regular stamp costs nothing in history. Beyond it the true time is stamped.
 const ALIGNED_MS_MAX: i64 = 50;
 
-/// Seconds between two syncs of the spool: what a power cut may cost.
-const SYNC_EVERY_MS: u64 = 30_000;
-
 /// The first instant after `now_ms` that lies at the host's offset within the interval.
 #[must_use]
 pub fn next_instant(now_ms: i64, interval_ms: i64, offset_ms: i64) -> i64 {
@@ -50,7 +47,6 @@ fn stamp(due_ms: i64, now: Timestamp) -> Timestamp {
 
 /// Samples for ever: reads, spools, wakes the uplink.
 pub async fn run(shared: &Shared, clock: Clock, host: HostId, mut collectors: Collectors) {
-    let mut synced_ms = clock.boot_ms();
     loop {
         let due_ms = wait_for_instant(shared, clock, host).await;
         let now = clock.wall();
@@ -66,10 +62,6 @@ pub async fn run(shared: &Shared, clock: Clock, host: HostId, mut collectors: Co
             row: reading.row,
         };
         shared.tick(tick, &reading.schema);
-        if clock.boot_ms().saturating_sub(synced_ms) >= SYNC_EVERY_MS {
-            shared.sync();
-            synced_ms = clock.boot_ms();
-        }
     }
 }
 

@@ -8,6 +8,9 @@
 //! - A kill loses nothing (items are with the system at once), a power cut at most what was not synced. An epoch is never
 //!   continued by another run: numbers that a power cut took back are not given out twice.
 //! - Over its bound the spool drops whole segments, oldest first; their events and the count of their ticks go to `kept`.
+//! - What cannot be read back is a gap over its numbers, between the times of its neighbours. Not counted is what nothing
+//!   on the disk knows of any more: the tail of a segment that is damaged to its very end, and epochs that only `kept` and
+//!   its copy had, where both are damaged.
 //! - What the disk does not take is counted and told as a gap of one number as soon as it takes something again. The
 //!   count lives in memory: a kill during a full disk loses it, and the unclean start is what the server sees instead.
 //! - After a failed sync the log is opened anew under a new epoch: nothing is ever synced twice.
@@ -19,6 +22,7 @@ mod kept;
 mod lost;
 mod read;
 mod record;
+mod sync;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -26,13 +30,16 @@ use std::sync::Arc;
 
 use dawnwatch_proto::{Event, EventBody, GapReason, Item, Schema, Tick};
 use dawnwatch_segment::{Disk, Error, Log, Options};
+use jiff::Timestamp;
 
-use epoch::{Epoch, next_id, note, table};
+use epoch::{Epoch, next_id, note, strays, table};
 use kept::Kept;
-use lost::Losses;
+use lost::{Losses, Lost};
 pub use read::Cursor;
 pub use record::Entry;
-use record::Writer;
+use record::{Writer, times};
+use sync::Unsynced;
+pub use sync::{Synced, Syncing};
 
 /// Marks the spool's segments.
 const KIND: [u8; 4] = *b"SPOL";
@@ -61,6 +68,15 @@ impl Limits {
     }
 }
 
+/// The beginning of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// The random id of its epoch.
+    pub id: u64,
+    /// The time: gaps of which nothing else is known end here.
+    pub at: Timestamp,
+}
+
 /// What the spool holds of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochSpan {
@@ -86,6 +102,9 @@ pub struct Spool {
     writer: Writer,
     losses: Losses,
     pending: VecDeque<Event>,
+    /// Time of the newest item, or of the start.
+    newest: Timestamp,
+    unsynced: Unsynced,
     /// Id of the epoch that the next opening begins.
     next_id: u64,
     generation: u64,
@@ -105,7 +124,7 @@ impl Spool {
         disk: Arc<dyn Disk>,
         dir: &Path,
         limits: Limits,
-        epoch_id: u64,
+        start: Start,
     ) -> Result<Spool, Error> {
         let mut spool = Spool {
             disk,
@@ -117,7 +136,9 @@ impl Spool {
             writer: Writer::default(),
             losses: Losses::default(),
             pending: VecDeque::new(),
-            next_id: epoch_id,
+            newest: start.at,
+            unsynced: Unsynced::since(start.at),
+            next_id: start.id,
             generation: 0,
             drops: 0,
             last_stop_clean: true,
@@ -153,15 +174,6 @@ impl Spool {
     /// Keeps an event.
     pub fn append_event(&mut self, event: Event) {
         self.append(Item::Event(event), None);
-    }
-
-    /// Makes everything kept durable.
-    pub fn sync(&mut self) {
-        if let Some(log) = &mut self.log
-            && let Err(error) = log.sync()
-        {
-            self.failed(&error);
-        }
     }
 
     /// Counts up whenever an epoch begins: a stream cannot name one that began after its hello.
@@ -226,6 +238,7 @@ impl Spool {
     }
 
     fn append(&mut self, item: Item, schema: Option<&Arc<Schema>>) {
+        self.newest = times(&item).1;
         match self.write(&item, schema) {
             Ok(()) => self.failing = false,
             Err(error) => {
@@ -277,12 +290,14 @@ impl Spool {
             .is_some_and(|active| active.bytes >= segment_bytes)
         {
             log.rotate()?;
+            self.unsynced = Unsynced::since(self.newest);
             self.writer.new_chapter();
             self.enforce();
         }
         let log = self.log.as_mut().ok_or(None)?;
         let record = self.writer.record(item, schema);
         let position = log.append(&record)?;
+        self.unsynced.count(item);
         if let Some(epoch) = self.epochs.last_mut() {
             epoch.last = position;
         }
@@ -309,13 +324,13 @@ impl Spool {
         self.next_id = next_id(id);
         let mut base = 0;
         // The base is known only once the log is open; an empty segment with a wrong one is replaced.
-        let log = loop {
+        let mut log = loop {
             let options = Options {
                 kind: KIND,
                 // The spool rotates by itself, for a segment must begin with a chapter.
                 segment_bytes: u64::MAX / 2,
                 preallocate: false,
-                header_note: note(id, base),
+                header_note: note(id, base, self.newest),
             };
             let (log, recovery) = Log::open(Arc::clone(&self.disk), &self.dir, options)?;
             if recovery.cut.is_some() {
@@ -327,25 +342,43 @@ impl Spool {
             base = log.next_position() - 1;
         };
         self.kept = Kept::load(self.disk.as_ref(), &self.dir);
-        let mut log = log;
         // A kill between keeping and removing left both.
         log.release(self.kept.last() + 1)?;
         let acked: BTreeMap<u64, u64> = self.epochs.iter().map(|e| (e.id, e.acked)).collect();
-        let before = std::mem::replace(&mut self.epochs, table(&self.kept, log.segments(), &acked));
+        let before = std::mem::replace(&mut self.epochs, table(&self.kept, &log, &acked));
         // What a failed sync took back was given out before: it is counted in the epoch that begins.
         for old in before {
-            let gone = old
-                .last_seq()
-                .saturating_sub(self.last_seq(old.id).max(old.acked));
+            let held = self.last_seq(old.id).max(old.acked);
+            let gone = old.last_seq().saturating_sub(held);
             if gone > 0 {
-                self.losses.count(gone, 0, GapReason::DiskFull);
+                let lost = self.unsynced.newest(gone, self.newest);
+                self.losses.count(lost, GapReason::DiskFull);
             }
         }
+        self.count_strays(&mut log)?;
         self.log = Some(log);
-        self.writer.new_chapter();
+        self.unsynced = Unsynced::since(self.newest);
+        self.writer = Writer::new(note(id, base, self.newest));
         self.generation += 1;
         self.drops += 1;
         Ok(())
+    }
+
+    /// Counts segments of which nobody knows whose they were, and removes them, so that they are counted once.
+    fn count_strays(&mut self, log: &mut Log) -> Result<(), Error> {
+        let Some((first, last)) = strays(&self.epochs, log) else {
+            return Ok(());
+        };
+        let began = self.epochs.first().and_then(|epoch| epoch.began);
+        let time = began.unwrap_or(self.newest);
+        let lost = Lost {
+            ticks: last - first + 1,
+            events: 0,
+            from: time,
+            to: time,
+        };
+        self.losses.count(lost, GapReason::SpoolDamaged);
+        log.release(last + 1).map(|_| ())
     }
 
     /// Whether the newest item of earlier runs is a goodbye.
@@ -364,5 +397,7 @@ impl Spool {
 
 #[cfg(test)]
 pub(crate) mod sample;
+#[cfg(test)]
+pub(crate) mod slow;
 #[cfg(test)]
 mod tests;

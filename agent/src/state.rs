@@ -1,7 +1,7 @@
 //! The state directory: identity, spool, and the lock that keeps a second agent out.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,8 @@ pub enum StateError {
     InUse(PathBuf),
     /// It cannot be made or opened.
     #[error(
-        "cannot {what} {path}: {source}; run as the user that owns it, or choose another with --state"
+        "cannot {what} {path}: {source}; {}, or choose another with --state",
+        advice(source)
     )]
     Io {
         /// What was tried.
@@ -31,6 +32,19 @@ pub enum StateError {
         /// Why not.
         source: io::Error,
     },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    let is = |kinds: &[ErrorKind]| kinds.contains(&error.kind());
+    if is(&[ErrorKind::ReadOnlyFilesystem]) {
+        "mount its filesystem for writing"
+    } else if is(&[ErrorKind::StorageFull, ErrorKind::QuotaExceeded]) {
+        "free space on its filesystem"
+    } else if is(&[ErrorKind::NotADirectory, ErrorKind::AlreadyExists]) {
+        "move away what is in its place"
+    } else {
+        "run as the user that owns it"
+    }
 }
 
 /// The state directory, owned by this process until dropped.

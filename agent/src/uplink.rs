@@ -9,6 +9,7 @@ mod session;
 mod shared;
 mod window;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use session::End;
 
 /// Reaches a server. The real one speaks TLS with the host's certificate; tests dial in the clear on loopback.
 pub trait Dial {
+    /// The servers to try in turn, best first: asked before each try, for a host may join another server meanwhile.
+    fn servers(&self) -> Vec<String>;
+
     /// Connects to one address.
     fn dial(&self, server: &str) -> impl Future<Output = Result<Channel, Unreachable>>;
 
@@ -51,6 +55,10 @@ pub fn random(boot_ms: u64) -> u64 {
 }
 
 impl<D: Dial> Dial for &D {
+    fn servers(&self) -> Vec<String> {
+        D::servers(self)
+    }
+
     fn dial(&self, server: &str) -> impl Future<Output = Result<Channel, Unreachable>> {
         D::dial(self, server)
     }
@@ -92,8 +100,6 @@ pub struct Uplink<'a, D> {
     pub shared: &'a Shared,
     /// Reaches a server.
     pub dial: D,
-    /// Servers to try in turn.
-    pub servers: Vec<String>,
     /// What the host is.
     pub facts: &'a Started,
     /// Asks the time.
@@ -102,10 +108,10 @@ pub struct Uplink<'a, D> {
     pub timing: Timing,
 }
 
-/// What was said in the log, so that an outage is a line and not a page.
+/// What was said in the log, so that an outage is a line for each server and not a page.
 #[derive(Debug, Default)]
 struct Said {
-    why_lost: Option<String>,
+    why: BTreeMap<String, String>,
     is_first_ack_told: bool,
 }
 
@@ -114,29 +120,35 @@ impl<D: Dial> Uplink<'_, D> {
     pub async fn run(&self) {
         let mut backoff = Backoff::new(self.timing.retry);
         let mut said = Said::default();
-        for server in self.servers.iter().cycle() {
-            let end = self.once(server, &mut backoff, &mut said).await;
-            self.shared.set_connected(false);
-            let chance = chance(self.clock.boot_ms());
-            let (wait, why) = match end {
-                End::Again(why) => (Duration::ZERO, why),
-                End::Later(why) => (backoff.next(chance), why),
-                End::After(wait, why) => (backoff::asked(wait, chance), why),
-                End::Unauthenticated(why) => {
-                    self.dial.unauthenticated();
-                    (backoff.next(chance), why)
-                }
-                End::Refused(why) => (backoff::slow(chance), why),
-            };
-            if said.why_lost.as_ref() == Some(&why) {
-                tracing::debug!(server, wait_seconds = wait.as_secs_f32(), "{why}");
-            } else {
-                tracing::warn!(
-                    server,
-                    backlog = self.shared.backlog(),
-                    "not connected: {why}"
+        let mut at = 0_usize;
+        loop {
+            let servers = self.dial.servers();
+            let Some(server) = servers.get(at % servers.len().max(1)) else {
+                // The identity names one, and the configuration too; a file edited by hand may not.
+                tracing::error!(
+                    "no server is named: re-join with: dawnwatch-agent join SERVER LINE"
                 );
-                said.why_lost = Some(why);
+                tokio::time::sleep(backoff.next(chance(self.clock.boot_ms()))).await;
+                continue;
+            };
+            let end = self.once(server, &mut backoff, &mut said).await;
+            let was_connected = self.shared.is_connected();
+            self.shared.set_connected(false);
+            said.end(server, was_connected, &end, self.shared.backlog());
+            let chance = chance(self.clock.boot_ms());
+            let wait = match end {
+                End::Again(_) => Duration::ZERO,
+                End::Later(_) => backoff.next(chance),
+                End::After(wait, _) => backoff::asked(wait, chance),
+                End::Unauthenticated(_) => {
+                    self.dial.unauthenticated();
+                    backoff.next(chance)
+                }
+                End::Refused(_) => backoff::slow(chance),
+            };
+            // A server that worked comes first again: behind it in the list may stand one that never answers.
+            if !was_connected {
+                at = at.wrapping_add(1);
             }
             tokio::time::sleep(wait).await;
         }
@@ -156,8 +168,33 @@ impl<D: Dial> Uplink<'_, D> {
         backoff.reset();
         let name = session.host_name();
         tracing::info!(server, name, backlog = self.shared.backlog(), "connected");
-        said.why_lost = None;
+        said.why.clear();
         session.run(inbound, &mut said.is_first_ack_told).await
+    }
+}
+
+impl Said {
+    /// Says why a connection, or the attempt at one, ended; the same reason again is said at DEBUG.
+    fn end(&mut self, server: &str, was_connected: bool, end: &End, backlog: u64) {
+        let text = match end {
+            End::Again(why) => {
+                tracing::info!(server, "connecting anew: {why}");
+                return;
+            }
+            End::Later(why) | End::Unauthenticated(why) if was_connected => {
+                format!("connection to {server} lost: {why}; trying again")
+            }
+            End::Later(why) => format!("no connection to {server}: {why}; trying again"),
+            End::After(_, why) => format!("{server} cannot serve this host: {why}; trying again"),
+            End::Unauthenticated(why) => format!("{why}; trying with a fresh certificate"),
+            End::Refused(why) => format!("{why}; asking again every minute"),
+        };
+        if self.why.get(server) == Some(&text) {
+            tracing::debug!("{text}");
+        } else {
+            tracing::warn!(backlog, "{text}");
+            self.why.insert(server.to_owned(), text);
+        }
     }
 }
 

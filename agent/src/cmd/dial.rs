@@ -12,37 +12,69 @@ use crate::uplink::{Dial, Shared, Unreachable};
 /// Longest wait for DNS, TCP and TLS of one address.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// Time between two looks at the certificate of a stream that is up: lives are counted in days.
-const RENEW_EVERY: Duration = Duration::from_secs(3_600);
+/// Time between two looks at whether somebody joined again beside this agent: a person waits for it.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// Looks between two questions whether the certificate is due: an hour, for lives are counted in days.
+const LOOKS_A_RENEWAL: u32 = 240;
 
 /// The real way to a server.
 #[derive(Debug)]
 pub(super) struct Tls {
     identity: RefCell<Identity>,
+    /// Those of the configuration; where it names none, those of the identity are tried.
+    servers: Vec<String>,
     clock: Clock,
     refused: Cell<bool>,
 }
 
 impl Tls {
-    pub(super) fn new(identity: Identity, clock: Clock) -> Tls {
+    pub(super) fn new(identity: Identity, servers: Vec<String>, clock: Clock) -> Tls {
         Tls {
             identity: RefCell::new(identity),
+            servers,
             clock,
             refused: Cell::new(false),
         }
     }
 
     /// Looks after the certificate while a stream is up, for ever.
-    pub(super) async fn keep_fresh(&self, shared: &Shared, servers: &[String]) {
-        for server in servers.iter().cycle() {
-            tokio::time::sleep(RENEW_EVERY).await;
-            if !shared.is_connected() {
+    pub(super) async fn keep_fresh(&self, shared: &Shared) {
+        let mut looks = 0_u32;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            looks = looks.wrapping_add(1);
+            if self.reload() {
+                shared.renew();
+            }
+            if !looks.is_multiple_of(LOOKS_A_RENEWAL) || !shared.is_connected() {
                 continue;
             }
+            let servers = self.servers();
+            let turn = usize::try_from(looks / LOOKS_A_RENEWAL).unwrap_or(0);
+            let Some(server) = servers.get(turn % servers.len().max(1)) else {
+                continue;
+            };
             match self.renew(server, false).await {
                 Ok(true) => shared.renew(),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(server, "{error}"),
+            }
+        }
+    }
+
+    /// Takes up what a `join` beside this agent has stored; tells whether there was anything. An identity that cannot be
+    /// read at the moment is no reason to stop: the one in memory is as good as it was.
+    fn reload(&self) -> bool {
+        match self.identity.borrow_mut().reload() {
+            Ok(false) => false,
+            Ok(true) => {
+                tracing::info!("took up the identity that a join beside this agent stored");
+                true
+            }
+            Err(error) => {
+                tracing::debug!("{error}");
+                false
             }
         }
     }
@@ -67,10 +99,16 @@ impl Tls {
 }
 
 impl Dial for Tls {
+    fn servers(&self) -> Vec<String> {
+        self.reload();
+        if self.servers.is_empty() {
+            self.identity.borrow().servers.clone()
+        } else {
+            self.servers.clone()
+        }
+    }
+
     async fn dial(&self, server: &str) -> Result<Channel, Unreachable> {
-        // Somebody may have joined again beside this agent.
-        let reloaded = self.identity.borrow_mut().reload();
-        reloaded.map_err(|error| Unreachable::Refused(error.to_string()))?;
         let refused = self.refused.take();
         match self.renew(server, refused).await {
             Ok(_) => {}

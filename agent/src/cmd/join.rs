@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::{Failure, exit, runtime, say};
 use crate::clock::Clock;
-use crate::identity;
+use crate::identity::{self, Identity};
+use crate::state::{DEFAULT_DIR, State, StateError};
 
 /// Longest input that may hold a join line.
 const LINE_BYTES_MAX: u64 = 4 * 1024;
@@ -33,6 +34,7 @@ impl Join {
         };
         let hostname = self.hostname;
         let now = Clock.wall();
+        let before = Identity::load(state).ok().map(|identity| identity.host_id);
         let joined = runtime()?
             .block_on(identity::join(
                 &self.server,
@@ -42,10 +44,14 @@ impl Join {
                 now,
             ))
             .map_err(|error| Failure::new(error.exit_code(), error))?;
-        say(&format!(
-            "joined as {} ({})",
-            joined.host_name, joined.host_id
-        ));
+        let (name, id) = (&joined.host_name, joined.host_id);
+        if before == Some(id) {
+            say(&format!(
+                "joined as {name} ({id}), as before: nothing is lost by joining again"
+            ));
+        } else {
+            say(&format!("joined as {name} ({id})"));
+        }
         if joined.offset_ms.unsigned_abs() > 30_000 {
             let seconds = joined.offset_ms / 1_000;
             say(&format!(
@@ -54,13 +60,24 @@ impl Join {
                 if seconds > 0 { "behind" } else { "ahead of" },
             ));
         }
-        let state = match state.to_str() {
-            Some(crate::state::DEFAULT_DIR) | None => String::new(),
-            Some(other) => format!("--state {other} "),
-        };
-        say(&format!("start it with: dawnwatch-agent {state}run"));
+        say(&next(state));
         Ok(())
     }
+}
+
+/// What to do next, in commands that can be pasted.
+fn next(state: &Path) -> String {
+    if let Err(StateError::InUse(_)) = State::lock(state) {
+        return "the agent that runs here takes it up within 15 seconds".to_owned();
+    }
+    let at = match state.to_str() {
+        Some(DEFAULT_DIR) | None => String::new(),
+        Some(other) => format!(" --state {other}"),
+    };
+    format!(
+        "start it with: dawnwatch-agent run{at}\ncheck it with: dawnwatch-agent doctor{at}\n\
+         running this join again is safe: it stays the same host, and the line is not used up further"
+    )
 }
 
 fn from_stdin() -> Result<String, Failure> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use dawnwatch_proto::event::{GoodbyeReason, Started};
+use dawnwatch_proto::event::Started;
 use dawnwatch_proto::{Event, EventBody, HostId};
 use dawnwatch_segment::RealDisk;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,10 +16,10 @@ use crate::clock::Clock;
 use crate::collect::{Collectors, Roots};
 use crate::config::Config;
 use crate::identity::{Identity, LoadError};
-use crate::spool::{Limits, Spool};
+use crate::spool::{Limits, Spool, Start};
 use crate::state::{State, StateError};
 use crate::uplink::{Shared, TICK, Timing, Uplink};
-use crate::{facts, sampler};
+use crate::{durable, facts, goodbye, sampler};
 
 /// Bound of the spool (DESIGN section 8).
 const SPOOL_BYTES: u64 = 1 << 30;
@@ -33,7 +33,7 @@ const GOODBYE_MAX: Duration = Duration::from_secs(5);
 /// Measures and delivers.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Seconds between two ticks, whatever server and configuration say.
+    /// Seconds between two ticks, 1 to 300, whatever server and configuration say [default: what the server says, 10].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     tick_seconds: Option<u64>,
 }
@@ -44,7 +44,6 @@ pub(super) struct Agent {
     pub(super) shared: Shared,
     pub(super) facts: Started,
     pub(super) host: HostId,
-    pub(super) servers: Vec<String>,
     pub(super) tls: Tls,
     _state: State,
 }
@@ -53,7 +52,11 @@ impl Run {
     pub(super) fn main(self, config: &Config, state: &Path) -> Result<(), Failure> {
         let tick = self.tick_seconds.map(Duration::from_secs).or(config.tick);
         let agent = Agent::open(config, state, tick)?;
-        runtime()?.block_on(agent.run())
+        let runtime = runtime()?;
+        let ended = runtime.block_on(agent.run());
+        // A disk that hangs in a sync holds up no stop.
+        runtime.shutdown_background();
+        ended
     }
 }
 
@@ -70,20 +73,18 @@ impl Agent {
             Arc::new(RealDisk),
             &state.spool_dir(),
             limits(config, tick),
-            crate::uplink::random(Clock.boot_ms()),
+            Start {
+                id: crate::uplink::random(Clock.boot_ms()),
+                at: Clock.wall(),
+            },
         )
         .map_err(|error| Failure::new(exit::CANNOT_CREATE, error))?;
         let facts = facts::started(spool.last_stop_clean());
-        let servers = match config.servers.as_slice() {
-            [] => identity.servers.clone(),
-            set => set.to_vec(),
-        };
         Ok(Agent {
             shared: Shared::new(spool, tick),
             facts,
             host: identity.host_id,
-            servers,
-            tls: Tls::new(identity, Clock),
+            tls: Tls::new(identity, config.servers.clone(), Clock),
             _state: state,
         })
     }
@@ -92,7 +93,6 @@ impl Agent {
         Uplink {
             shared: &self.shared,
             dial: &self.tls,
-            servers: self.servers.clone(),
             facts: &self.facts,
             clock: Clock,
             timing: Timing::default(),
@@ -115,23 +115,27 @@ impl Agent {
         tokio::select! {
             () = sampler::run(&self.shared, Clock, self.host, collectors) => {}
             () = &mut delivering => {}
-            () = self.tls.keep_fresh(&self.shared, &self.servers) => {}
+            () = self.tls.keep_fresh(&self.shared) => {}
+            () = durable::run(&self.shared) => {}
             _ = terminate.recv() => tracing::info!("told to stop"),
             _ = interrupt.recv() => tracing::info!("interrupted"),
         }
-        let goodbye = EventBody::Goodbye(GoodbyeReason::Stopped);
+        let now = Clock.wall();
+        let goodbye = EventBody::Goodbye(goodbye::reason(now));
         self.shared.event(Event {
-            time: Clock.wall(),
+            time: now,
             body: goodbye,
         });
-        self.shared.sync();
-        if self.shared.is_connected() {
-            tokio::select! {
-                () = &mut delivering => {}
-                () = self.shared.all_acked() => {}
-                () = tokio::time::sleep(GOODBYE_MAX) => {}
+        let telling = async {
+            if self.shared.is_connected() {
+                tokio::select! {
+                    () = &mut delivering => {}
+                    () = self.shared.all_acked() => {}
+                    () = tokio::time::sleep(GOODBYE_MAX) => {}
+                }
             }
-        }
+        };
+        tokio::join!(telling, durable::last(&self.shared));
         tracing::info!(backlog = self.shared.backlog(), "stopped");
         Ok(())
     }

@@ -20,11 +20,12 @@ use tower::Service;
 
 use super::{Address, BadAddress, Identity};
 
-/// A dead connection is noticed within 15 seconds, also where nothing is being sent.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// A dead connection is noticed within 20 seconds, also where nothing is being sent. Each question and its answer weigh as
+/// much as half a tick, so not more often than that.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long the answer to a keep-alive may take.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Answers are small; a large window would be memory set aside on every host.
 const WINDOW_BYTES: u32 = 64 * 1024;

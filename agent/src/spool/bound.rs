@@ -1,9 +1,9 @@
 //! What leaves the spool: what the server holds, and, over the bound, the oldest segments.
 
-use dawnwatch_proto::GapReason;
+use dawnwatch_proto::{GapReason, Item};
 use dawnwatch_segment::{Log, SegmentInfo};
 
-use super::epoch::read_note;
+use super::epoch::Epoch;
 use super::{Cursor, Spool};
 
 /// Epochs named in one hello: a host in a crash loop starts more often than this, and its oldest starts are counted.
@@ -71,8 +71,9 @@ impl Spool {
         let first = self.log.as_ref().map_or(0, Log::first_position);
         while self.epochs.len() > EPOCHS_MAX && self.epochs[0].last < first {
             let epoch = self.epochs.remove(0);
-            let (ticks, events) = self.kept.forget(epoch.id).unwrap_or((0, 0));
-            self.losses.count(ticks, events, GapReason::SpoolFull);
+            if let Some(gap) = self.kept.forget(epoch.id) {
+                self.losses.add(&Item::Gap(gap), GapReason::SpoolFull);
+            }
             self.kept.save(self.disk.as_ref(), &self.dir);
         }
     }
@@ -96,11 +97,13 @@ impl Spool {
 
     /// Moves what must survive of the oldest segment to `kept`, then removes the segment.
     fn drop_segment(&mut self, segment: &SegmentInfo, reason: GapReason) {
-        let owner = segment.note.as_deref().and_then(read_note);
-        if let Some((id, base)) = owner
-            && let Some(epoch) = self.epoch(id).copied()
+        // By the table of epochs, not by its header: that may be what is damaged.
+        let holds =
+            |e: &&Epoch| e.base < segment.first_position && segment.first_position <= e.last;
+        if let Some(epoch) = self.epochs.iter().find(holds).copied()
             && epoch.base + epoch.acked < segment.last_position
         {
+            let Epoch { id, base, .. } = epoch;
             let from = (segment.first_position - base)
                 .max(epoch.acked + 1)
                 .max(self.kept.last_seq(id) + 1);

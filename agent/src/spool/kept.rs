@@ -1,7 +1,9 @@
 //! What outlives a dropped segment: its events, and gaps that count its ticks.
 //!
 //! One small file, written anew (tmp, sync, rename, sync) before the segment goes, so that a kill in between leaves
-//! both; the file is believed then. Layout: `"DWKP" | version u8 | first 8 bytes of SHA-256 over the rest | protobuf`.
+//! both; the file is believed then. It counts what nothing else on the disk knows of, so it is there twice: the copy
+//! stands in where the disk gives the first back damaged.
+//! Layout: `"DWKP" | version u8 | first 8 bytes of SHA-256 over the rest | protobuf`.
 
 use std::io;
 use std::path::Path;
@@ -17,6 +19,9 @@ use super::record::Entry;
 const MAGIC: &[u8; 4] = b"DWKP";
 const VERSION: u8 = 1;
 const DIGEST_BYTES: usize = 8;
+
+/// The file, and the same once more.
+const NAMES: [&str; 2] = ["kept", "kept.copy"];
 
 /// The file may be this large; it is bounded by one segment when written.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -58,41 +63,46 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Reads the file; one that is missing or damaged keeps nothing, and the numbers it held become gaps.
+    /// Reads the file, or its copy. Where both are damaged nothing is kept: of an epoch that still has segments the
+    /// numbers become a gap, of others nobody knows how many there were.
     pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Kept {
-        match read(disk, dir) {
-            Ok(kept) => kept,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
-            Err(error) => {
-                tracing::warn!(%error, "the events kept of a full spool cannot be read");
-                Kept::default()
+        for name in NAMES {
+            match read(disk, &dir.join(name)) {
+                Ok(kept) => return kept,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(%error, "what a full spool kept of dropped segments cannot be read");
+                }
             }
         }
+        Kept::default()
     }
 
     /// Writes the file; tells whether it is durable.
     pub(super) fn save(&mut self, disk: &dyn Disk, dir: &Path) -> bool {
         let bytes = self.encode();
         self.bytes = bytes.len() as u64;
-        match write(disk, dir, &bytes) {
-            Ok(()) => true,
-            Err(error) => {
+        for name in NAMES {
+            if let Err(error) = write(disk, dir, name, &bytes) {
                 tracing::debug!(%error, "the events of a dropped segment are not on disk");
-                false
+                return false;
             }
         }
+        true
     }
 
     /// Forgets everything.
     pub(super) fn remove(&mut self, disk: &dyn Disk, dir: &Path) {
         *self = Kept::default();
-        // If it stays, the server's next welcome says again that it may go.
-        let _ = disk.remove(&dir.join("kept"));
+        // If one stays, the server's next welcome says again that it may go. The copy goes first, for it is believed alone.
+        for name in NAMES.into_iter().rev() {
+            let _ = disk.remove(&dir.join(name));
+        }
     }
 
-    /// Size of the file.
+    /// Size of the file and its copy.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes * 2
     }
 
     /// Last position of all that is kept, 0 for none.
@@ -194,14 +204,12 @@ impl Kept {
         }
     }
 
-    /// Forgets an epoch and tells how many ticks and events that were.
-    pub(super) fn forget(&mut self, epoch: u64) -> Option<(u64, u64)> {
+    /// Forgets an epoch and tells what that was.
+    pub(super) fn forget(&mut self, epoch: u64) -> Option<Gap> {
         let at = self.parts.iter().position(|part| part.id == epoch)?;
         let part = self.parts.remove(at);
         let gaps = part.items.into_iter().map(|(seq, item)| as_gap(seq, item));
-        Some(gaps.fold((0, 0), |(ticks, events), gap| {
-            (ticks + gap.ticks, events + gap.events)
-        }))
+        gaps.reduce(join)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -329,9 +337,8 @@ fn encoded(item: &Item) -> pb::Item {
     Encoder::default().item(item, || Schema::new(Vec::new())).1
 }
 
-fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Kept> {
-    let path = dir.join("kept");
-    let file = disk.open_read(&path)?;
+fn read(disk: &dyn Disk, path: &Path) -> io::Result<Kept> {
+    let file = disk.open_read(path)?;
     let len = file.len()?.min(FILE_BYTES_MAX);
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let read = file.read_at(0, &mut bytes)?;
@@ -339,8 +346,8 @@ fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Kept> {
         .ok_or_else(|| io::Error::other(format!("{} is damaged or newer", path.display())))
 }
 
-fn write(disk: &dyn Disk, dir: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (new, path) = (dir.join("kept.new"), dir.join("kept"));
+fn write(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let (new, path) = (dir.join("kept.new"), dir.join(name));
     match disk.remove(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -421,6 +428,10 @@ mod tests {
         let mut kept = filled();
         assert!(kept.save(&disk, dir));
         assert_eq!(Kept::load(&disk, dir).parts, kept.parts);
+        disk.put(&dir.join("kept"), b"DWKP rubbish");
+        assert_eq!(Kept::load(&disk, dir).parts, kept.parts, "the copy");
+        disk.put(&dir.join("kept.copy"), b"DWKP rubbish");
+        assert_eq!(Kept::load(&disk, dir).parts, []);
         let bytes = kept.encode();
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -439,6 +450,8 @@ mod tests {
         assert_eq!(entries.last().unwrap().item, sample::event(100));
         kept.cut(0);
         assert_eq!(counts(&kept.entries(7, 1)), (90, 10));
-        assert_eq!(kept.forget(7), Some((90, 10)));
+        let gone = kept.forget(7).unwrap();
+        assert_eq!((gone.ticks, gone.events), (90, 10));
+        assert_eq!((gone.from, gone.to), (sample::time(1), sample::time(100)));
     }
 }

@@ -3,48 +3,56 @@
 use dawnwatch_proto::{Gap, GapReason, Item};
 use jiff::Timestamp;
 
+use super::record::times;
+
 /// Losses not told yet, one for each reason.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     open: Vec<Gap>,
 }
 
+/// How much is lost, and of what time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lost {
+    pub(super) ticks: u64,
+    pub(super) events: u64,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+}
+
 impl Losses {
     /// Counts an item.
     pub(super) fn add(&mut self, item: &Item, reason: GapReason) {
-        let (ticks, events, from, to) = match item {
-            Item::Tick(tick) => (1, 0, tick.time, tick.time),
-            Item::Event(event) => (0, 1, event.time, event.time),
-            Item::Gap(gap) => (gap.ticks, gap.events, gap.from, gap.to),
+        let (ticks, events) = match item {
+            Item::Tick(_) => (1, 0),
+            Item::Event(_) => (0, 1),
+            Item::Gap(gap) => (gap.ticks, gap.events),
         };
-        self.grow(ticks, events, from, to, reason);
-    }
-
-    /// Counts items whose times are not known: 1970 stands for that.
-    pub(super) fn count(&mut self, ticks: u64, events: u64, reason: GapReason) {
-        self.grow(
+        let (from, to) = times(item);
+        let lost = Lost {
             ticks,
             events,
-            Timestamp::UNIX_EPOCH,
-            Timestamp::UNIX_EPOCH,
-            reason,
-        );
+            from,
+            to,
+        };
+        self.count(lost, reason);
     }
 
-    fn grow(&mut self, ticks: u64, events: u64, from: Timestamp, to: Timestamp, reason: GapReason) {
+    /// Counts items that are not at hand.
+    pub(super) fn count(&mut self, lost: Lost, reason: GapReason) {
         if let Some(gap) = self.open.iter_mut().find(|gap| gap.reason == reason) {
-            gap.ticks += ticks;
-            gap.events += events;
-            gap.from = known(gap.from, from).min(known(from, gap.from));
-            gap.to = gap.to.max(to);
+            gap.ticks += lost.ticks;
+            gap.events += lost.events;
+            gap.from = gap.from.min(lost.from);
+            gap.to = gap.to.max(lost.to);
         } else {
             self.open.push(Gap {
                 from_seq: 0,
                 to_seq: 0,
-                from,
-                to,
-                ticks,
-                events,
+                from: lost.from,
+                to: lost.to.max(lost.from),
+                ticks: lost.ticks,
+                events: lost.events,
                 reason,
             });
         }
@@ -60,14 +68,5 @@ impl Losses {
     /// The first loss is on disk.
     pub(super) fn told(&mut self) {
         self.open.remove(0);
-    }
-}
-
-/// A time, or the other one where it is not known.
-fn known(time: Timestamp, other: Timestamp) -> Timestamp {
-    if time == Timestamp::UNIX_EPOCH {
-        other
-    } else {
-        time
     }
 }

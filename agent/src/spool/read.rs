@@ -13,13 +13,16 @@ use super::{Entry, Spool};
 /// Times that reading at one place may fail before it counts as damage: a disk may have a bad moment.
 const TRIES: u32 = 3;
 
+/// What a gap takes up on the wire, about.
+const GAP_BYTES: usize = 32;
+
 /// A place in one epoch.
 #[derive(Debug)]
 pub struct Cursor {
     epoch: u64,
     next_seq: u64,
-    /// Time of the item before: the best guess for a gap.
-    time: Timestamp,
+    /// Time of the item before, where it was read: a gap begins there.
+    time: Option<Timestamp>,
     source: Option<Source>,
     kept: VecDeque<Entry>,
     /// The spool's count of drops when `source` and `kept` were taken.
@@ -33,6 +36,17 @@ struct Source {
     parser: Parser,
     /// An entry that was read ahead of a gap.
     ahead: Option<Entry>,
+    /// Time of the last item that was read.
+    time: Option<Timestamp>,
+}
+
+/// Numbers that are nowhere.
+#[derive(Debug, Clone, Copy)]
+struct Hole {
+    to_seq: u64,
+    /// Time of the item before, and of the one behind, where they could be read.
+    before: Option<Timestamp>,
+    behind: Option<Timestamp>,
 }
 
 impl Cursor {
@@ -42,7 +56,7 @@ impl Cursor {
         Cursor {
             epoch,
             next_seq: next_seq.max(1),
-            time: Timestamp::UNIX_EPOCH,
+            time: None,
             source: None,
             kept: VecDeque::new(),
             drops: 0,
@@ -56,33 +70,10 @@ impl Cursor {
         self.next_seq
     }
 
-    fn gap(&self, to_seq: u64, reason: GapReason) -> Entry {
-        let gap = Gap {
-            from_seq: self.next_seq,
-            to_seq,
-            from: self.time,
-            to: self.time,
-            // What cannot be read is counted as the kind that nearly all items are.
-            ticks: to_seq - self.next_seq + 1,
-            events: 0,
-            reason,
-        };
-        Entry {
-            seq: self.next_seq,
-            item: Item::Gap(gap),
-            schema: None,
-            bytes: 32,
-        }
-    }
-
     fn passed(&mut self, entry: &Entry) {
         self.next_seq = entry.last_seq() + 1;
         self.failures = 0;
-        self.time = match &entry.item {
-            Item::Tick(tick) => tick.time,
-            Item::Event(event) => event.time,
-            Item::Gap(gap) => gap.to,
-        };
+        self.time = Some(entry.ends());
     }
 }
 
@@ -112,114 +103,179 @@ impl Spool {
             cursor.source = None;
             cursor.kept.clear();
         }
-        let entry = if cursor.next_seq <= self.kept.last_seq(epoch.id) {
+        let found = if cursor.next_seq <= self.kept.last_seq(epoch.id) {
             self.entry_of_kept(cursor)
         } else {
             self.entry_of_log(cursor, &epoch)?
+        };
+        let entry = match found {
+            Ok(entry) => entry,
+            Err(hole) => self.gap(cursor, &epoch, hole, to_seq),
         };
         cursor.passed(&entry);
         Some(entry)
     }
 
-    fn entry_of_kept(&self, cursor: &mut Cursor) -> Entry {
+    /// A hole as an item. What cannot be read is counted as the kind that nearly all items are. Its times are those of its
+    /// neighbours, or else the beginning of its epoch and of the next one.
+    fn gap(&self, cursor: &Cursor, epoch: &Epoch, hole: Hole, to_seq: u64) -> Entry {
+        let next = self.epochs.iter().find(|e| e.base >= epoch.last);
+        let behind = hole.behind.or_else(|| next.and_then(|e| e.began));
+        let to = behind.unwrap_or(self.newest);
+        let began = epoch.began.filter(|_| cursor.next_seq == 1);
+        let from = cursor.time.or(hole.before).or(began).unwrap_or(to);
+        let to_seq = hole.to_seq.min(to_seq).max(cursor.next_seq);
+        let gap = Gap {
+            from_seq: cursor.next_seq,
+            to_seq,
+            from,
+            to: to.max(from),
+            ticks: to_seq - cursor.next_seq + 1,
+            events: 0,
+            reason: GapReason::SpoolDamaged,
+        };
+        Entry {
+            seq: cursor.next_seq,
+            item: Item::Gap(gap),
+            schema: None,
+            bytes: GAP_BYTES,
+        }
+    }
+
+    fn entry_of_kept(&self, cursor: &mut Cursor) -> Result<Entry, Hole> {
         if cursor.kept.is_empty() {
             cursor.kept = self.kept.entries(cursor.epoch, cursor.next_seq).into();
         }
         match cursor.kept.pop_front() {
-            Some(entry) if entry.seq == cursor.next_seq => entry,
+            Some(entry) if entry.seq == cursor.next_seq => Ok(entry),
             Some(entry) if entry.seq > cursor.next_seq => {
-                let gap = cursor.gap(entry.seq - 1, GapReason::SpoolDamaged);
+                let hole = Hole::before(&entry);
                 cursor.kept.push_front(entry);
-                gap
+                Err(hole)
             }
-            Some(_) | None => cursor.gap(self.kept.last_seq(cursor.epoch), GapReason::SpoolDamaged),
+            Some(_) | None => Err(Hole::to(self.kept.last_seq(cursor.epoch))),
         }
     }
 
-    fn entry_of_log(&self, cursor: &mut Cursor, epoch: &Epoch) -> Option<Entry> {
+    fn entry_of_log(&self, cursor: &mut Cursor, epoch: &Epoch) -> Option<Result<Entry, Hole>> {
         let log = self.log.as_ref()?;
         let position = epoch.base + cursor.next_seq;
         let before = log
             .segments()
             .partition_point(|s| s.last_position < position);
         let Some(segment) = log.segments().get(before) else {
-            return Some(cursor.gap(epoch.last_seq(), GapReason::SpoolDamaged));
+            return Some(Err(Hole::to(epoch.last_seq())));
         };
-        if segment.first_position > position {
-            let to = (segment.first_position - 1).min(epoch.last) - epoch.base;
-            return Some(cursor.gap(to, GapReason::SpoolDamaged));
-        }
+        // Where the segment itself is gone, reading begins behind it.
+        let from = segment.first_position;
         let mut source = cursor.source.take().unwrap_or_else(|| Source {
-            reader: log.read(segment.first_position),
+            reader: log.read(from),
             parser: Parser::default(),
             ahead: None,
+            time: None,
         });
-        match source.next(log, epoch, cursor) {
-            Ok(entry) => {
+        match source.next(log, epoch, cursor.next_seq) {
+            Ok(found) => {
                 cursor.source = Some(source);
-                Some(entry)
+                Some(found)
             }
             Err(why) => {
                 cursor.failures += 1;
                 tracing::debug!(why, position, "the spool cannot be read here");
                 let to = segment.last_position.min(epoch.last) - epoch.base;
-                (cursor.failures >= TRIES).then(|| cursor.gap(to, GapReason::SpoolDamaged))
+                (cursor.failures >= TRIES).then(|| Err(Hole::to(to)))
             }
         }
     }
 }
 
+impl Hole {
+    /// Up to this number; nothing readable is known behind it.
+    fn to(to_seq: u64) -> Hole {
+        Hole {
+            to_seq,
+            before: None,
+            behind: None,
+        }
+    }
+
+    /// Up to an item.
+    fn before(entry: &Entry) -> Hole {
+        Hole {
+            behind: Some(entry.begins()),
+            ..Hole::to(entry.seq - 1)
+        }
+    }
+}
+
 impl Source {
-    /// Reads on to the cursor's number. Every record on the way feeds the parser.
-    fn next(&mut self, log: &Log, epoch: &Epoch, cursor: &Cursor) -> Result<Entry, String> {
-        let wanted = epoch.base + cursor.next_seq;
+    /// Reads on to a number, or to the first one behind it that can be read. Every record on the way feeds the parser.
+    fn next(
+        &mut self,
+        log: &Log,
+        epoch: &Epoch,
+        next_seq: u64,
+    ) -> Result<Result<Entry, Hole>, String> {
+        let wanted = epoch.base + next_seq;
         let mut is_extended = false;
-        if let Some(entry) = self.ahead.take_if(|entry| entry.seq >= cursor.next_seq) {
-            return Ok(self.or_gap(entry, cursor));
+        // The last position that is there and cannot be read.
+        let mut unreadable = 0;
+        if let Some(entry) = self.ahead.take_if(|entry| entry.seq >= next_seq) {
+            return Ok(self.at(entry, next_seq));
         }
         loop {
             match self.reader.next() {
                 Some(Ok(Read::Frame { position, payload })) => {
-                    if position <= epoch.base || position > epoch.last {
+                    if position <= epoch.base {
                         continue;
                     }
-                    let seq = position - epoch.base;
-                    let entry = self.parser.entry(seq, &payload);
-                    if position < wanted {
-                        continue;
+                    if position > epoch.last {
+                        return Ok(Err(self.hole(epoch.last_seq())));
                     }
-                    return Ok(match entry {
-                        Ok(entry) => self.or_gap(entry, cursor),
+                    match self.parser.entry(position - epoch.base, &payload) {
+                        Ok(entry) if position < wanted => self.time = Some(entry.ends()),
+                        Ok(entry) => return Ok(self.at(entry, next_seq)),
                         Err(error) => {
                             tracing::debug!(%error, position, "a spool record cannot be read");
-                            cursor.gap(seq, GapReason::SpoolDamaged)
+                            unreadable = position;
                         }
-                    });
+                    }
                 }
                 Some(Ok(Read::Damage { to_position, .. })) => {
                     self.parser.lost();
-                    if to_position > wanted {
-                        let to = (to_position - 1).min(epoch.last) - epoch.base;
-                        return Ok(cursor.gap(to, GapReason::SpoolDamaged));
-                    }
+                    unreadable = unreadable.max(to_position.saturating_sub(1));
                 }
                 Some(Err(error)) => return Err(error.to_string()),
                 None if !is_extended => {
                     log.read_on(&mut self.reader);
                     is_extended = true;
                 }
+                None if unreadable >= wanted => {
+                    return Ok(Err(self.hole(unreadable.min(epoch.last) - epoch.base)));
+                }
                 None => return Err("the log ends before what it should hold".to_owned()),
             }
         }
     }
 
-    /// Numbers between the cursor and what was read are a gap, told first.
-    fn or_gap(&mut self, entry: Entry, cursor: &Cursor) -> Entry {
-        if entry.seq == cursor.next_seq {
-            return entry;
+    /// The entry, or the numbers before it that are missing, which are told first.
+    fn at(&mut self, entry: Entry, next_seq: u64) -> Result<Entry, Hole> {
+        if entry.seq == next_seq {
+            self.time = Some(entry.ends());
+            return Ok(entry);
         }
-        let gap = cursor.gap(entry.seq - 1, GapReason::SpoolDamaged);
+        let hole = Hole {
+            before: self.time,
+            ..Hole::before(&entry)
+        };
         self.ahead = Some(entry);
-        gap
+        Err(hole)
+    }
+
+    fn hole(&self, to_seq: u64) -> Hole {
+        Hole {
+            before: self.time,
+            ..Hole::to(to_seq)
+        }
     }
 }

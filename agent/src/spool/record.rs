@@ -3,7 +3,7 @@
 //! | bytes | meaning |
 //! |---|---|
 //! | 1 | version of the record, [`VERSION`] |
-//! | rest | protobuf: 1 = schema (where announced), 2 = item, 3 = a chapter begins here |
+//! | rest | protobuf: 1 = schema (where announced), 2 = item, 3 = a chapter begins here, 4 = the segment's note, again |
 //!
 //! Rows are coded against a base row (`dawnwatch_proto::wire`). A **chapter** is a run of items that is readable alone:
 //! it begins at the start of each segment and every [`CHAPTER_TICKS`] ticks, and restates schema and base row. After
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use dawnwatch_proto::wire::{Decoder, Encoder};
 use dawnwatch_proto::{Item, Malformed, Schema, SchemaId, pb};
+use jiff::Timestamp;
 use prost::Message;
 
 /// Version of the record.
@@ -30,6 +31,8 @@ struct Record {
     item: Option<pb::Item>,
     #[prost(bool, tag = "3")]
     chapter: bool,
+    #[prost(bytes = "vec", tag = "4")]
+    note: Vec<u8>,
 }
 
 /// An item with its sequence number, as the spool hands it out.
@@ -51,20 +54,55 @@ impl Entry {
     pub fn last_seq(&self) -> u64 {
         self.seq + (self.item.width() - 1)
     }
+
+    /// When it begins.
+    pub(super) fn begins(&self) -> Timestamp {
+        times(&self.item).0
+    }
+
+    /// When it ends: another time than its beginning for a gap alone.
+    pub(super) fn ends(&self) -> Timestamp {
+        times(&self.item).1
+    }
+}
+
+/// The time an item speaks of: the first and the last.
+pub(super) fn times(item: &Item) -> (Timestamp, Timestamp) {
+    match item {
+        Item::Tick(tick) => (tick.time, tick.time),
+        Item::Event(event) => (event.time, event.time),
+        Item::Gap(gap) => (gap.from, gap.to),
+    }
+}
+
+/// The note of the segment a record lies in, if a chapter begins with it.
+pub(super) fn owner(bytes: &[u8]) -> Option<Vec<u8>> {
+    let rest = bytes.strip_prefix(&[VERSION])?;
+    let record = Record::decode(rest).ok()?;
+    (!record.note.is_empty()).then_some(record.note)
 }
 
 /// The writing end: knows what the current chapter has said.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
+    note: Vec<u8>,
     encoder: Encoder,
     ticks: u32,
     begun: bool,
 }
 
 impl Writer {
+    /// A writer for segments with this note.
+    pub(super) fn new(note: Vec<u8>) -> Writer {
+        Writer {
+            note,
+            ..Writer::default()
+        }
+    }
+
     /// The next record opens a chapter.
     pub(super) fn new_chapter(&mut self) {
-        *self = Writer::default();
+        *self = Writer::new(std::mem::take(&mut self.note));
     }
 
     /// Codes an item; `schema` is that of a tick.
@@ -78,6 +116,11 @@ impl Writer {
             schema: announce,
             item: Some(wire),
             chapter: !self.begun,
+            note: if self.begun {
+                Vec::new()
+            } else {
+                self.note.clone()
+            },
         };
         self.begun = true;
         self.ticks += u32::from(matches!(item, Item::Tick(_)));

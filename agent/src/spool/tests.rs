@@ -28,7 +28,10 @@ fn open(disk: &Arc<SimDisk>, limits: Limits, id: u64) -> Spool {
         Arc::clone(disk) as Arc<dyn Disk>,
         Path::new(DIR),
         limits,
-        id,
+        Start {
+            id,
+            at: sample::time(0),
+        },
     )
     .unwrap()
 }
@@ -498,6 +501,252 @@ proptest! {
                     Item::Gap(gap) => prop_assert!(small || gap.from_seq > g.solid, "{:?} {:?}", gap, g),
                 }
             }
+        }
+    }
+}
+
+/// A spool of several runs, each of several segments, with `ticks` items a run; every tenth an event.
+fn runs(disk: &Arc<SimDisk>, ticks: &[u64]) {
+    let mut n = 0;
+    for (run, ticks) in (1..).zip(ticks) {
+        let mut spool = open_at(disk, MEDIUM, run, n);
+        for _ in 0..*ticks {
+            n += 1;
+            if n % 10 == 0 {
+                spool.append_event(sample::event_of(n));
+            } else {
+                tick(&mut spool, n);
+            }
+        }
+        spool.sync();
+    }
+}
+
+/// No drops at a few thousand ticks, and several segments a run.
+const MEDIUM: Limits = Limits {
+    bytes_max: 256 * 1024,
+    items_max: u64::MAX,
+};
+
+fn open_at(disk: &Arc<SimDisk>, limits: Limits, id: u64, n: u64) -> Spool {
+    let start = Start {
+        id,
+        at: sample::time(n),
+    };
+    Spool::open(
+        Arc::clone(disk) as Arc<dyn Disk>,
+        Path::new(DIR),
+        limits,
+        start,
+    )
+    .unwrap()
+}
+
+fn segments(disk: &SimDisk) -> Vec<std::path::PathBuf> {
+    let mut names = disk.list(Path::new(DIR)).unwrap();
+    names.retain(|name| name.ends_with(".seg"));
+    names.sort();
+    names.iter().map(|name| Path::new(DIR).join(name)).collect()
+}
+
+/// Everything of every epoch: (ticks read, events read, ticks gone, events gone), and its gaps.
+fn everything(spool: &mut Spool) -> ((u64, u64, u64, u64), Vec<Gap>) {
+    let (mut sum, mut gaps) = ((0, 0, 0, 0), Vec::new());
+    for span in spool.epochs() {
+        let entries = all(spool, span.id, 1);
+        let (a, b, c, d) = tally(&entries, 1);
+        sum = (sum.0 + a, sum.1 + b, sum.2 + c, sum.3 + d);
+        for entry in entries {
+            if let Item::Gap(gap) = entry.item {
+                gaps.push(gap);
+            }
+        }
+    }
+    (sum, gaps)
+}
+
+#[test]
+fn a_damaged_header_costs_nothing() {
+    let disk = Arc::new(SimDisk::new(1));
+    runs(&disk, &[300, 1_500, 300]);
+    let files = segments(&disk);
+    assert!(files.len() >= 4, "{files:?}");
+    for file in &files {
+        let bytes = disk.content(file).unwrap();
+        let mut damaged = bytes.clone();
+        damaged[20] ^= 1;
+        disk.put(file, &damaged);
+    }
+    let mut spool = open_at(&disk, MEDIUM, 4, 2_101);
+    let (sum, gaps) = everything(&mut spool);
+    assert_eq!((sum, gaps), ((1_890, 210, 0, 0), Vec::new()));
+    let lasts: Vec<_> = spool.epochs().iter().map(|e| (e.id, e.last_seq)).collect();
+    assert_eq!(lasts, [(1, 300), (2, 1_500), (3, 300), (4, 0)]);
+}
+
+#[test]
+fn a_segment_that_is_rubbish_is_a_gap_between_its_neighbours() {
+    for at in 0..3 {
+        let disk = Arc::new(SimDisk::new(1));
+        runs(&disk, &[300, 300, 300, 300]);
+        let files = segments(&disk);
+        let len = disk.content(&files[at]).unwrap().len();
+        disk.put(&files[at], &vec![0x5a; len]);
+        let mut spool = open_at(&disk, MEDIUM, 9, 1_201);
+        // What nobody owned is told by the epoch under way.
+        spool.append_event(sample::event_of(1_201));
+        let (sum, gaps) = everything(&mut spool);
+        assert_eq!(sum, (810, 91, 300, 0), "segment {at}");
+        let [gap] = gaps.as_slice() else {
+            panic!("{gaps:?}")
+        };
+        let n = 300 * at as u64;
+        let want = match at {
+            0 => (sample::time(300), sample::time(300)),
+            _ => (sample::time(n), sample::time(n + 300)),
+        };
+        assert_eq!((gap.from, gap.to), want, "segment {at}");
+        assert_eq!(gap.reason, GapReason::SpoolDamaged);
+        let again = open_at(&disk, MEDIUM, 10, 1_202).backlog();
+        assert_eq!(again, spool.backlog(), "counted once");
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_is_a_gap() {
+    let disk = Arc::new(SimDisk::new(1));
+    runs(&disk, &[300, 3_000, 300]);
+    let files = segments(&disk);
+    assert!(files.len() >= 5, "{files:?}");
+    disk.remove(&files[2]).unwrap();
+    let mut spool = open_at(&disk, MEDIUM, 4, 3_601);
+    let (sum, gaps) = everything(&mut spool);
+    assert_eq!(sum.0 + sum.1 + sum.2 + sum.3, 3_600);
+    let [gap] = gaps.as_slice() else {
+        panic!("{gaps:?}")
+    };
+    let before = sample::time(300 + gap.from_seq - 1);
+    assert_eq!(
+        (gap.from, gap.to),
+        (before, sample::time(300 + gap.to_seq + 1))
+    );
+}
+
+#[test]
+fn a_damaged_list_of_what_was_kept_loses_no_count() {
+    let fill = || {
+        let disk = Arc::new(SimDisk::new(1));
+        let mut spool = open(&disk, SMALL, 1);
+        for n in 1..=6_000 {
+            tick(&mut spool, n);
+        }
+        spool.sync();
+        disk
+    };
+    let kept = |disk: &SimDisk, name: &str| disk.put(&Path::new(DIR).join(name), b"rubbish");
+    let disk = fill();
+    let (whole, _) = everything(&mut open_at(&disk, SMALL, 2, 6_001));
+    kept(&disk, "kept");
+    let (copied, _) = everything(&mut open_at(&disk, SMALL, 3, 6_002));
+    assert_eq!(copied, whole);
+    kept(&disk, "kept");
+    kept(&disk, "kept.copy");
+    let (counted, gaps) = everything(&mut open_at(&disk, SMALL, 4, 6_003));
+    assert_eq!(counted.0 + counted.2, 6_000);
+    assert_eq!(gaps[0].reason, GapReason::SpoolDamaged);
+    assert_eq!(gaps[0].from, sample::time(0), "the epoch's beginning");
+}
+
+#[test]
+fn what_a_failed_sync_took_back_has_its_times() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, LARGE, 1);
+    for n in 1..=100 {
+        tick(&mut spool, n);
+    }
+    spool.sync();
+    assert!(spool.to_sync().is_none(), "nothing twice");
+    for n in 101..=200 {
+        tick(&mut spool, n);
+    }
+    disk.fail_nth(Call::Sync, 1, Failure::Eio);
+    spool.sync();
+    assert!(disk.fired(Call::Sync) > 0);
+    tick(&mut spool, 201);
+    let (sum, gaps) = everything(&mut spool);
+    assert_eq!(sum.0 + sum.2, 201);
+    assert!(!gaps.is_empty(), "the failed sync took nothing back");
+    for gap in gaps {
+        assert!(
+            gap.from >= sample::time(100) && gap.to <= sample::time(201),
+            "{gap:?}"
+        );
+    }
+}
+
+/// What may happen to a file.
+#[derive(Debug, Clone)]
+enum Harm {
+    Flip(usize),
+    Zero(usize),
+    Rubbish,
+    Remove,
+}
+
+fn harms() -> impl Strategy<Value = Vec<(usize, Harm)>> {
+    let harm = prop_oneof![
+        4 => any::<usize>().prop_map(Harm::Flip),
+        2 => any::<usize>().prop_map(Harm::Zero),
+        1 => Just(Harm::Rubbish),
+        1 => Just(Harm::Remove),
+    ];
+    proptest::collection::vec((any::<usize>(), harm), 1..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever a disk does to segments that are not the last: all is read or counted, and every gap has its times.
+    #[test]
+    fn damage_is_counted_and_dated(
+        ticks in proptest::collection::vec(1u64..1_200, 2..5),
+        harms in harms(),
+    ) {
+        let disk = Arc::new(SimDisk::new(1));
+        runs(&disk, &ticks);
+        let total: u64 = ticks.iter().sum();
+        let files = segments(&disk);
+        let (_, files) = files.split_last().unwrap();
+        for (at, harm) in harms {
+            let at = at % files.len();
+            let Some(mut bytes) = disk.content(&files[at]) else { continue };
+            match harm {
+                Harm::Flip(bit) => {
+                    let bit = bit % (bytes.len() * 8);
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                }
+                Harm::Zero(from) => {
+                    let from = from % bytes.len();
+                    let to = (from + 4_096).min(bytes.len());
+                    bytes[from..to].fill(0);
+                }
+                Harm::Rubbish => bytes.fill(0x5a),
+                // The first one may be gone because it was delivered: that is no damage.
+                Harm::Remove if at > 0 => {
+                    disk.remove(&files[at]).unwrap();
+                    continue;
+                }
+                Harm::Remove => continue,
+            }
+            disk.put(&files[at], &bytes);
+        }
+        let mut spool = open_at(&disk, MEDIUM, 99, total + 1);
+        spool.append_event(sample::event_of(total + 1));
+        let ((ticks, events, gone, unheard), gaps) = everything(&mut spool);
+        prop_assert_eq!(ticks + events + gone + unheard, total + 1, "{:?}", gaps);
+        for gap in gaps {
+            prop_assert!(gap.from >= sample::time(0) && gap.from <= gap.to, "{:?}", gap);
+            prop_assert!(gap.to <= sample::time(total + 1), "{:?}", gap);
         }
     }
 }

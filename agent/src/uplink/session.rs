@@ -1,6 +1,7 @@
 //! One connection, from hello to its end.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::time::Duration;
 
 use dawnwatch_proto::pb::telemetry_client::TelemetryClient;
@@ -233,13 +234,16 @@ impl Session<'_> {
                 .with_spool(|spool| spool.read(cursor, ITEMS_MAX, BATCH_BYTES_MAX));
             if !entries.is_empty() {
                 self.push_batch(&entries);
-            } else if self.at + 1 < self.epochs.len() {
-                self.begin_epoch(self.at + 1);
-                continue;
             }
             let epoch = self.epochs.get(self.at).copied().unwrap_or(0);
             let waiting = self.shared.with_spool(|spool| spool.last_seq(epoch));
-            self.caught_up = self.at + 1 >= self.epochs.len() && self.cursor.next_seq() > waiting;
+            let is_read = self.cursor.next_seq() > waiting;
+            // A disk with a bad moment gives nothing though there is something: no epoch overtakes it.
+            if entries.is_empty() && is_read && self.at + 1 < self.epochs.len() {
+                self.begin_epoch(self.at + 1);
+                continue;
+            }
+            self.caught_up = is_read && self.at + 1 >= self.epochs.len();
             if self.caught_up && !entries.is_empty() {
                 self.live_ms = self.clock.boot_ms();
             }
@@ -390,7 +394,7 @@ fn end_of(status: &Status) -> End {
         | Code::Unimplemented
         | Code::Internal
         | Code::Unavailable
-        | Code::DataLoss => End::Later(format!("the connection is lost: {}", root(status))),
+        | Code::DataLoss => End::Later(plain(status)),
     }
 }
 
@@ -400,20 +404,44 @@ fn retry_after(status: &Status) -> Option<Duration> {
     value.to_str().ok()?.parse().ok().map(Duration::from_millis)
 }
 
-/// The innermost cause: "connection refused" says more than "transport error".
-fn root(status: &Status) -> String {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+/// Why a stream broke, as an admin would say it; the innermost cause says more than "transport error".
+fn plain(status: &Status) -> String {
+    let mut cause = Error::source(status);
     let mut text = status.message().to_owned();
     while let Some(error) = cause {
         text = error.to_string();
         cause = error.source();
     }
-    if text.is_empty() {
-        format!("{:?}", status.code())
-    } else {
-        text
+    // The causes are texts by the time they come here: HTTP/2 keeps the sentence of an I/O error, and not the error.
+    let known = ENDS.iter().find(|(part, _)| text.contains(part));
+    match known {
+        Some((_, told)) => (*told).to_owned(),
+        None if text.is_empty() => format!("{:?}", status.code()),
+        None => text,
     }
 }
+
+/// The ways in which a connection ends: a part of what is said below, and what it means.
+const ENDS: [(&str, &str); 5] = [
+    (
+        "close_notify",
+        "the server closed it without a word: it was killed, or something between cut it",
+    ),
+    (
+        "reset by peer",
+        "it was reset: the server was killed, or something between cut it",
+    ),
+    (
+        "timed out",
+        "no answer: the server hangs, or the network between is cut",
+    ),
+    // Where a keep-alive is not answered, too.
+    (
+        "broken pipe",
+        "no answer: the server hangs or is gone, or the network between is cut",
+    ),
+    ("Broken pipe", "the server closed it"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -438,6 +466,11 @@ mod tests {
             | End::After(_, why)) = end;
             assert!(why.contains("re-join with"), "{why}");
         }
+        let cut = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls";
+        let End::Later(why) = end_of(&Status::unknown(cut)) else {
+            panic!("a cut is no refusal");
+        };
+        assert!(why.starts_with("the server closed it"), "{why}");
         let mut full = Status::resource_exhausted("disk full");
         assert!(matches!(end_of(&full), End::After(FULL_WAIT, _)));
         full.metadata_mut()

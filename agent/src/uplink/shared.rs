@@ -57,11 +57,6 @@ impl Shared {
         self.appended.notify_one();
     }
 
-    /// Makes durable what was kept.
-    pub fn sync(&self) {
-        self.with_spool(Spool::sync);
-    }
-
     /// Time between two ticks.
     #[must_use]
     pub fn tick_interval(&self) -> Duration {

@@ -21,7 +21,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
-use crate::spool::{Limits, Spool, sample};
+use crate::spool::{Limits, Spool, Start, sample};
 
 /// What the server was told, and how it behaves.
 #[derive(Debug, Default)]
@@ -196,9 +196,13 @@ async fn pass(mut agent: TcpStream, to: SocketAddr, budget: &AtomicU64) -> bool 
     }
 }
 
-struct Plain;
+struct Plain(Vec<String>);
 
 impl Dial for Plain {
+    fn servers(&self) -> Vec<String> {
+        self.0.clone()
+    }
+
     async fn dial(&self, server: &str) -> Result<Channel, Unreachable> {
         let endpoint = Endpoint::from_shared(format!("http://{server}")).unwrap();
         endpoint
@@ -223,7 +227,10 @@ fn spool(disk: &Arc<SimDisk>, epoch: u64) -> Spool {
         Arc::clone(disk) as Arc<_>,
         Path::new("/spool"),
         limits,
-        epoch,
+        Start {
+            id: epoch,
+            at: sample::time(0),
+        },
     )
     .unwrap()
 }
@@ -233,8 +240,7 @@ async fn deliver(shared: &Shared, servers: &[SocketAddr]) {
     let facts = Started::default();
     let uplink = Uplink {
         shared,
-        dial: Plain,
-        servers: servers.iter().map(ToString::to_string).collect(),
+        dial: Plain(servers.iter().map(ToString::to_string).collect()),
         facts: &facts,
         clock: Clock,
         timing: TIMING,
@@ -416,8 +422,7 @@ async fn live_ticks_need_no_heartbeat_and_silence_does() {
     let servers = vec![to.to_string()];
     let uplink = Uplink {
         shared: &shared,
-        dial: Plain,
-        servers,
+        dial: Plain(servers),
         facts: &facts,
         clock: Clock,
         timing: TIMING,
@@ -446,8 +451,7 @@ async fn a_backlog_does_not_hide_the_present() {
     let servers = vec![to.to_string()];
     let uplink = Uplink {
         shared: &shared,
-        dial: Plain,
-        servers,
+        dial: Plain(servers),
         facts: &facts,
         clock: Clock,
         timing: TIMING,

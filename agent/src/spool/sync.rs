@@ -1,0 +1,137 @@
+//! Makes durable what was kept, on whatever thread: a disk may take minutes for it, and nobody waits that long.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dawnwatch_proto::Item;
+use dawnwatch_segment::{Disk, Error};
+use jiff::Timestamp;
+
+use super::Spool;
+use super::lost::Lost;
+
+/// A sync to be done: owns all it needs, so that it can be moved to another thread.
+#[derive(Debug)]
+pub struct Syncing {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    generation: u64,
+    position: u64,
+}
+
+/// How a sync came out, for the spool to hear.
+#[derive(Debug)]
+pub struct Synced {
+    generation: u64,
+    position: u64,
+    done: Result<(), Error>,
+}
+
+impl Syncing {
+    /// Syncs; takes as long as the disk takes.
+    #[must_use]
+    pub fn sync(self) -> Synced {
+        // Another handle than the log's. It writes back the same pages, and an error that happened to them before it was
+        // opened is told to it too, unless the log's own handle heard of it first.
+        let done = self
+            .disk
+            .open_read(&self.path)
+            .and_then(|mut file| file.sync_data());
+        let path = self.path;
+        Synced {
+            generation: self.generation,
+            position: self.position,
+            done: done.map_err(|source| Error::Io {
+                what: "sync",
+                path,
+                source,
+            }),
+        }
+    }
+}
+
+/// What a power cut would take.
+#[derive(Debug)]
+pub(super) struct Unsynced {
+    /// Position up to which the log is durable, as a sync on another thread found; the log itself does not hear of it.
+    position: u64,
+    ticks: u64,
+    events: u64,
+    from: Timestamp,
+}
+
+impl Unsynced {
+    /// Nothing yet; what comes, comes after this.
+    pub(super) fn since(from: Timestamp) -> Unsynced {
+        Unsynced {
+            position: 0,
+            ticks: 0,
+            events: 0,
+            from,
+        }
+    }
+
+    pub(super) fn count(&mut self, item: &Item) {
+        let is_tick = matches!(item, Item::Tick(_));
+        self.ticks += u64::from(is_tick);
+        self.events += u64::from(!is_tick);
+    }
+
+    /// What so many of the newest items were, as far as that is known.
+    pub(super) fn newest(&self, gone: u64, to: Timestamp) -> Lost {
+        let events = self.events.min(gone);
+        Lost {
+            ticks: gone - events,
+            events,
+            from: self.from.min(to),
+            to,
+        }
+    }
+}
+
+impl Spool {
+    /// Makes everything kept durable, here and at once.
+    pub fn sync(&mut self) {
+        if let Some(syncing) = self.to_sync() {
+            self.synced(syncing.sync());
+        }
+    }
+
+    /// What there is to make durable, if anything.
+    #[must_use]
+    pub fn to_sync(&self) -> Option<Syncing> {
+        let log = self.log.as_ref()?;
+        let position = log.next_position() - 1;
+        if position <= log.durable_position().max(self.unsynced.position) {
+            return None;
+        }
+        Some(Syncing {
+            disk: Arc::clone(&self.disk),
+            path: self.dir.join(&log.segments().last()?.name),
+            generation: self.generation,
+            position,
+        })
+    }
+
+    /// Takes note of how a sync came out. After one that failed the log is opened anew, under a new epoch.
+    pub fn synced(&mut self, synced: Synced) {
+        if synced.generation != self.generation {
+            return;
+        }
+        match synced.done {
+            Ok(()) => {
+                self.unsynced = Unsynced {
+                    position: synced.position,
+                    ..Unsynced::since(self.newest)
+                };
+            }
+            // The segment was delivered, or dropped, while it was being synced.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                // Not healed: what was written before may be lost though it reads back.
+                self.log = None;
+                self.failed(&error);
+            }
+        }
+    }
+}
