@@ -26,11 +26,15 @@ pub fn binary(name: &str) -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
         let test = std::env::current_exe().expect("a test knows its own path");
-        let dir = test
-            .parent()
-            .and_then(Path::parent)
-            .expect("tests lie in deps/")
-            .to_owned();
+        let dir = test.parent().expect("a test lies in a directory");
+        // Tests lie in deps/, beside the binaries; a benchmark is one of the binaries.
+        let dir = if dir.ends_with("deps") {
+            dir.parent()
+                .expect("deps/ lies in the directory of its profile")
+        } else {
+            dir
+        };
+        let dir = dir.to_owned();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.args([
@@ -46,6 +50,21 @@ pub fn binary(name: &str) -> PathBuf {
         ]);
         if dir.file_name().is_some_and(|name| name == "release") {
             build.arg("--release");
+        }
+        // What cargo tells a test of its crate would have build scripts run anew, here and at the next test.
+        for (name, _) in std::env::vars_os() {
+            let own = [
+                "CARGO_PKG_",
+                "CARGO_MANIFEST_",
+                "CARGO_CRATE_",
+                "CARGO_BIN_",
+            ];
+            if own
+                .iter()
+                .any(|own| name.to_string_lossy().starts_with(own))
+            {
+                build.env_remove(name);
+            }
         }
         let built = build
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -230,7 +249,7 @@ impl Drop for Server {
 pub struct Launch {
     /// Command and arguments put before `run`: another namespace, say. They must end by becoming the agent.
     pub through: Vec<String>,
-    /// Environment, of joining too.
+    /// Environment of the agent, of joining too.
     pub env: Vec<(String, String)>,
 }
 
@@ -314,14 +333,22 @@ impl Agent {
     /// # Panics
     /// Where the process does not start.
     pub fn start(&mut self) {
-        let mut words = self
-            .launch
-            .through
-            .iter()
-            .map(PathBuf::from)
-            .chain([binary("dawnwatch-agent")]);
-        let mut command = Command::new(words.next().expect("the agent's own path at least"));
-        command.args(words).envs(self.launch.env.iter().cloned());
+        let Launch { through, env } = &self.launch;
+        let mut words: Vec<PathBuf> = through.iter().map(PathBuf::from).collect();
+        if !words.is_empty() {
+            // The environment is the agent's alone, not that of what leads to it.
+            words.push(PathBuf::from("env"));
+            words.extend(
+                env.iter()
+                    .map(|(name, value)| PathBuf::from(format!("{name}={value}"))),
+            );
+        }
+        words.push(binary("dawnwatch-agent"));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        if through.is_empty() {
+            command.envs(env.iter().cloned());
+        }
         command.arg("run").arg("--state").arg(&self.state);
         if self.config().exists() {
             command.arg("--config").arg(self.config());

@@ -45,11 +45,18 @@ impl Fleet {
         let server = server.to_string();
         let mut collectors = Collectors::new(Roots::default());
         let reading = collectors.read();
-        let mut fleet = Fleet { hosts: Vec::new(), collectors, reading, pushed: 0 };
+        let mut fleet = Fleet {
+            hosts: Vec::new(),
+            collectors,
+            reading,
+            pushed: 0,
+        };
         for number in 0..hosts {
             let (state, name) = (dir.join(number.to_string()), format!("load{number:03}"));
             join(&server, line, &state, Some(name), Clock.wall()).await?;
-            fleet.hosts.push(Host::open(&Identity::load(&state)?, &server).await?);
+            fleet
+                .hosts
+                .push(Host::open(&Identity::load(&state)?, &server).await?);
         }
         Ok(fleet)
     }
@@ -102,30 +109,57 @@ impl Host {
             boot_id: identity.host_name.clone(),
             wall_ms: Clock.wall().as_millisecond(),
             boottime_ms: Clock.boot_ms(),
-            epochs: vec![pb::Epoch { id: random(Clock.boot_ms()), first_seq: 1, last_seq: 0 }],
+            epochs: vec![pb::Epoch {
+                id: random(Clock.boot_ms()),
+                first_seq: 1,
+                last_seq: 0,
+            }],
         };
         up.send(message(from_agent::Body::Hello(hello))).await?;
         let mut client = TelemetryClient::new(channel);
-        let mut down = client.stream(ReceiverStream::new(queue)).await?.into_inner();
+        let mut down = client
+            .stream(ReceiverStream::new(queue))
+            .await?
+            .into_inner();
         let first = down.message().await?.and_then(|message| message.body);
-        anyhow::ensure!(matches!(first, Some(from_server::Body::Welcome(_))), "no welcome");
+        anyhow::ensure!(
+            matches!(first, Some(from_server::Body::Welcome(_))),
+            "no welcome"
+        );
         tokio::spawn(async move { while let Ok(Some(_)) = down.message().await {} });
-        Ok(Host { up, encoder: Encoder::default(), seq: 0 })
+        Ok(Host {
+            up,
+            encoder: Encoder::default(),
+            seq: 0,
+        })
     }
 
     async fn push(&mut self, schema: &Arc<Schema>, row: &[i64]) -> anyhow::Result<()> {
         self.seq += 1;
-        let tick = Tick { time: Clock.wall(), schema: schema.id(), row: row.to_vec() };
-        let (announce, item) = self.encoder.item(&Item::Tick(tick), || Schema::clone(schema));
+        let tick = Tick {
+            time: Clock.wall(),
+            schema: schema.id(),
+            row: row.to_vec(),
+        };
+        let (announce, item) = self
+            .encoder
+            .item(&Item::Tick(tick), || Schema::clone(schema));
         if let Some(schema) = announce {
             self.send(from_agent::Body::Schema(schema)).await?;
         }
-        let batch = pb::Batch { epoch: 0, first_seq: self.seq, items: vec![item] };
+        let batch = pb::Batch {
+            epoch: 0,
+            first_seq: self.seq,
+            items: vec![item],
+        };
         self.send(from_agent::Body::Batch(batch)).await
     }
 
     async fn send(&self, body: from_agent::Body) -> anyhow::Result<()> {
-        self.up.send(message(body)).await.context("the server ended the stream")
+        self.up
+            .send(message(body))
+            .await
+            .context("the server ended the stream")
     }
 }
 

@@ -22,7 +22,10 @@ impl Cpu {
                     continue;
                 };
                 let on_cpu = text.split_whitespace().next().unwrap_or("0");
-                threads.insert(task, on_cpu.parse().context("schedstat begins with a number")?);
+                threads.insert(
+                    task,
+                    on_cpu.parse().context("schedstat begins with a number")?,
+                );
             }
         }
         Ok(Cpu(threads))
@@ -30,9 +33,10 @@ impl Cpu {
 
     /// What was spent since an earlier look. A thread that ended meanwhile counts for nothing.
     pub(crate) fn since(&self, before: &Cpu) -> Duration {
-        let spent = self.0.iter().map(|(thread, now)| {
-            now.saturating_sub(before.0.get(thread).copied().unwrap_or(0))
-        });
+        let spent = self
+            .0
+            .iter()
+            .map(|(thread, now)| now.saturating_sub(before.0.get(thread).copied().unwrap_or(0)));
         Duration::from_nanos(spent.sum())
     }
 }
@@ -59,7 +63,11 @@ fn tree(pid: u32) -> anyhow::Result<Vec<u32>> {
         for task in numbers(&format!("/proc/{pid}/task"))? {
             let path = format!("/proc/{pid}/task/{task}/children");
             let children = fs::read_to_string(path).unwrap_or_default();
-            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            all.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|child| child.parse::<u32>().ok()),
+            );
         }
     }
     Ok(all)

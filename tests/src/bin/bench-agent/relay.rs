@@ -8,6 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+/// A read above this holds the list of a host's series, which is announced once a connection and whenever a disk, mount or
+/// interface comes or goes; a tick, its base row included, stays far below.
+const ANNOUNCEMENT_BYTES: usize = 2_048;
+
 /// What has passed.
 #[derive(Debug, Default)]
 struct Counts {
@@ -15,6 +19,8 @@ struct Counts {
     down: AtomicU64,
     /// Reads that gave something: close to the number of TCP segments.
     reads: AtomicU64,
+    /// Bytes in reads above [`ANNOUNCEMENT_BYTES`], which the others do not count.
+    announced: AtomicU64,
 }
 
 /// What had passed at one moment.
@@ -26,6 +32,8 @@ pub(crate) struct Passed {
     pub(crate) down: u64,
     /// Reads of either direction.
     pub(crate) reads: u64,
+    /// Bytes that announced series, either way; not counted above.
+    pub(crate) announced: u64,
 }
 
 impl Passed {
@@ -35,6 +43,7 @@ impl Passed {
             up: self.up - before.up,
             down: self.down - before.down,
             reads: self.reads - before.reads,
+            announced: self.announced - before.announced,
         }
     }
 }
@@ -56,8 +65,12 @@ impl Relay {
         let counted = Arc::clone(&counts);
         tokio::spawn(async move {
             while let Ok((agent, _)) = listener.accept().await {
-                let Ok(server) = TcpStream::connect(server).await else { continue };
-                let _ = agent.set_nodelay(true).and_then(|()| server.set_nodelay(true));
+                let Ok(server) = TcpStream::connect(server).await else {
+                    continue;
+                };
+                let _ = agent
+                    .set_nodelay(true)
+                    .and_then(|()| server.set_nodelay(true));
                 let (from_agent, to_agent) = agent.into_split();
                 let (from_server, to_server) = server.into_split();
                 let (up, down) = (Arc::clone(&counted), Arc::clone(&counted));
@@ -74,6 +87,7 @@ impl Relay {
             up: self.counts.up.load(Ordering::Relaxed),
             down: self.counts.down.load(Ordering::Relaxed),
             reads: self.counts.reads.load(Ordering::Relaxed),
+            announced: self.counts.announced.load(Ordering::Relaxed),
         }
     }
 }
@@ -84,7 +98,12 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, counts: &Counts, 
         if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
             break;
         }
-        bytes.fetch_add(read as u64, Ordering::Relaxed);
+        let kind = if read > ANNOUNCEMENT_BYTES {
+            &counts.announced
+        } else {
+            bytes
+        };
+        kind.fetch_add(read as u64, Ordering::Relaxed);
         counts.reads.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -1,0 +1,66 @@
+//! What the system must have for a test to run: with `CI=true` a lack is a failure, otherwise the test says that it skips.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::faketime;
+use crate::receivers::PYTHON;
+
+/// Something that not every system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Root, and the right to mount and to make namespaces.
+    Mounts,
+    /// libfaketime.
+    Faketime,
+    /// Python's aiosmtpd.
+    Aiosmtpd,
+}
+
+impl Need {
+    /// Whether it is there.
+    #[must_use]
+    pub fn is_met(self) -> bool {
+        match self {
+            Need::Mounts => works("unshare", &["--mount", "--pid", "--fork", "true"]),
+            Need::Faketime => faketime::library().is_some(),
+            Need::Aiosmtpd => {
+                Path::new(PYTHON).exists() && works(PYTHON, &["-c", "import aiosmtpd"])
+            }
+        }
+    }
+
+    fn lack(self) -> &'static str {
+        match self {
+            Need::Mounts => "no right to mount (run as root, outside of an unprivileged container)",
+            Need::Faketime => "libfaketime is missing (Debian package faketime)",
+            Need::Aiosmtpd => "aiosmtpd is missing (Debian package python3-aiosmtpd)",
+        }
+    }
+}
+
+/// Whether all is there. Where something lacks, says so and that the test is skipped.
+///
+/// # Panics
+/// Where something lacks and `CI=true`: there it must not be skipped silently.
+#[must_use]
+#[allow(clippy::print_stdout, reason = "whoever runs the tests reads it")]
+pub fn are_met(needs: &[Need]) -> bool {
+    let Some(lacking) = needs.iter().find(|need| !need.is_met()) else {
+        return true;
+    };
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!ci, "{}", lacking.lack());
+    println!("SKIPPED: {}", lacking.lack());
+    false
+}
+
+fn works(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
