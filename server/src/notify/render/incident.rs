@@ -62,7 +62,7 @@ fn subject(notification: &Notification, incident: &Incident, zone: &TimeZone) ->
     } else {
         head(
             incident,
-            &term(&incident.what).to_uppercase(),
+            &shout(&term(&incident.what)),
             &rule_words(incident),
             &format!("since {time}"),
         )
@@ -127,6 +127,18 @@ fn named(host: &str, service: Option<&str>) -> String {
         Some(service) => format!("{host} ({service})"),
         None => host.to_owned(),
     }
+}
+
+/// In capitals, but for paths: `/srv` and `/SRV` are two places.
+fn shout(text: &str) -> String {
+    let word = |word: &str| {
+        if word.contains('/') {
+            word.to_owned()
+        } else {
+            word.to_uppercase()
+        }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// `disk_full` as `DISK FULL`.
@@ -283,4 +295,14 @@ fn long_time(at: &Zoned) -> String {
 
 fn lasted(from: Timestamp, to: Timestamp) -> String {
     duration(u64::try_from(to.as_second().saturating_sub(from.as_second())).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shout;
+
+    #[test]
+    fn capitals_spare_paths() {
+        assert_eq!(shout("/srv/Data 97.3 % full"), "/srv/Data 97.3 % FULL");
+    }
 }
