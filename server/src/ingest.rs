@@ -32,6 +32,9 @@ const CHECK_EVERY: Duration = Duration::from_secs(4);
 /// In quiet running an acknowledgement is sent at most this often: it frees the agent's spool, nothing waits for it.
 const QUIET_ACK_EVERY_MS: u64 = 60_000;
 
+/// An agent that ticks faster than usual must not run into its bound of 64 batches in flight before the minute is over.
+const BATCHES_UNACKED: u32 = 16;
+
 /// A single tick this close to the expected time is live and shows the agent's clock; older ones are backlog.
 const LIVE_MS: i64 = 15_000;
 
@@ -189,6 +192,8 @@ struct Session<'a> {
     acked_ms: u64,
     /// An acknowledgement that waits for its minute.
     waiting: Option<(u32, u64)>,
+    /// Batches since the last acknowledgement.
+    unacked: u32,
     /// Whether the last batch was backlog, or an event that should be acknowledged at once.
     urgent: bool,
 }
@@ -275,6 +280,7 @@ impl Session<'_> {
             stream,
             acked_ms: 0,
             waiting: None,
+            unacked: 0,
             urgent: true,
         };
         let welcome = pb::Welcome {
@@ -398,7 +404,9 @@ impl Session<'_> {
             self.flush_ack(true).await?;
         }
         self.waiting = Some((index, seq));
-        self.flush_ack(self.urgent).await
+        self.unacked += 1;
+        self.flush_ack(self.urgent || self.unacked >= BATCHES_UNACKED)
+            .await
     }
 
     async fn flush_ack(&mut self, at_once: bool) -> Result<(), Status> {
@@ -409,7 +417,7 @@ impl Session<'_> {
         let Some((epoch, seq)) = self.waiting.take() else {
             return Ok(());
         };
-        self.acked_ms = now;
+        (self.acked_ms, self.unacked) = (now, 0);
         self.send(from_server::Body::Ack(pb::Ack { epoch, seq }))
             .await
     }

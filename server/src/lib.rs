@@ -1,7 +1,7 @@
 //! The server: takes in, keeps, judges, tells.
 //!
 //! One way through: [`ingest`] -> [`journal`] -> [`watch`] -> [`ledger`] -> [`notify`]. Reads go past it: [`api`] answers
-//! from the published [`watch::Published`] view and from [`history`].
+//! from the [`published::Published`] view and from [`history`].
 //!
 //! - [`app`]: knows all rooms, starts and stops them.
 //! - [`clock`]: the only one who asks what time it is.

@@ -231,6 +231,28 @@ fn each_command_says_what_is_wrong_and_ends_with_its_code() {
     assert!(said.err.contains("has 2 mistakes:"), "{}", said.err);
 }
 
+/// Acknowledgements come once a minute in quiet running, and 64 batches may be in flight: an agent that ticks fast must not
+/// run into its own bound in between.
+#[test]
+fn a_fast_agent_is_not_held_up_by_quiet_acknowledgements() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&dir.path().join("server"), &ServerOptions::default());
+    let state = dir.path().join("state");
+    let mut running = Agent::join(&state, "web01", server.address, &server.token(1).join);
+    running.configure(50, "");
+    running.start();
+    until_true(
+        "three times as many samples as may be in flight",
+        SOON / 2,
+        || {
+            let path = "/api/v1/history?host=web01&series=node_load1";
+            server
+                .get::<dawnwatch_proto::api::History>(path)
+                .is_ok_and(|history| history.samples > 192)
+        },
+    );
+}
+
 #[test]
 fn a_join_beside_a_running_agent_is_taken_up() {
     let dir = tempfile::tempdir().expect("a temporary directory");

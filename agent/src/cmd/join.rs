@@ -16,7 +16,7 @@ const LINE_BYTES_MAX: u64 = 4 * 1024;
 /// Joins this host to a server.
 #[derive(Debug, Args)]
 pub(super) struct Join {
-    /// The server: HOST, HOST:PORT or [V6]:PORT.
+    /// The server: HOST or HOST:PORT; an IPv6 address in square brackets.
     server: String,
     /// The join line that the server shows (`dawnwatch token create`), or - to read it from standard input.
     line: String,
