@@ -125,7 +125,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     };
     let (stop, stopped) = tokio_watch::channel(false);
     let api = running.api(&history, &published, stopped.clone(), address, &names)?;
-    let agents = running.agents(listener, stopped)?;
+    let agents = running.agents(listener, Arc::clone(&published), stopped)?;
     let pin = data_encoding::HEXUPPER.encode(&running.identity.pin());
     let hosts = running.identity.hosts().len();
     tracing::info!(%address, hosts, "ready");
@@ -232,10 +232,12 @@ impl Running {
     fn agents(
         &self,
         listener: TcpListener,
+        published: Arc<Published>,
         stopped: tokio_watch::Receiver<bool>,
     ) -> Result<tokio::task::JoinHandle<()>, Failed> {
         let telemetry = Ingest::new(
             Arc::clone(&self.identity),
+            published,
             self.journal.clone(),
             stopped.clone(),
         );

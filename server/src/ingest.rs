@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::clock::Clock;
 use crate::identity::{Identity, Peer, Proven};
 use crate::journal::{self, Full, Submit};
+use crate::published::Published;
 
 /// An agent that connected and says nothing is let go after this.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -56,6 +57,7 @@ pub struct Ingest {
 #[derive(Debug)]
 struct Shared {
     identity: Arc<Identity>,
+    published: Arc<Published>,
     journal: mpsc::Sender<Submit>,
     clock: Clock,
     sessions: Mutex<BTreeMap<HostId, (u64, oneshot::Sender<()>)>>,
@@ -70,6 +72,7 @@ impl Ingest {
     #[must_use]
     pub fn new(
         identity: Arc<Identity>,
+        published: Arc<Published>,
         journal: mpsc::Sender<Submit>,
         stop: watch::Receiver<bool>,
     ) -> Ingest {
@@ -78,6 +81,7 @@ impl Ingest {
         Ingest {
             shared: Arc::new(Shared {
                 identity,
+                published,
                 journal,
                 clock: Clock,
                 sessions,
@@ -133,10 +137,13 @@ impl Telemetry for Ingest {
 }
 
 fn check(shared: &Shared, proven: &Proven) -> Result<(), Status> {
+    if shared.published.halted() {
+        return Err(Status::resource_exhausted(Full.to_string()));
+    }
     shared
         .identity
         .check(proven, shared.clock.wall())
-        .map_err(|refusal| Status::permission_denied(refusal.to_string()))
+        .map_err(Status::from)
 }
 
 impl Shared {

@@ -1,5 +1,6 @@
 //! What the watch publishes for readers: the engine's view after a position, and the list of sealed nights.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -13,6 +14,7 @@ pub struct Published {
     view: ArcSwap<View>,
     position: watch::Sender<u64>,
     nights: Mutex<Vec<NightHead>>,
+    halted: AtomicBool,
 }
 
 impl Published {
@@ -24,6 +26,7 @@ impl Published {
             view: ArcSwap::from_pointee(view),
             position,
             nights: Mutex::new(nights),
+            halted: AtomicBool::new(false),
         }
     }
 
@@ -31,6 +34,17 @@ impl Published {
     pub fn publish(&self, position: u64, view: View) {
         self.view.store(Arc::new(view));
         self.position.send_replace(position);
+    }
+
+    /// Says whether judging waits for room on the disk.
+    pub fn halt(&self, halted: bool) {
+        self.halted.store(halted, Ordering::Relaxed);
+    }
+
+    /// Whether judging waits for room on the disk: nothing further should be taken in.
+    #[must_use]
+    pub fn halted(&self) -> bool {
+        self.halted.load(Ordering::Relaxed)
     }
 
     /// Adds a night that was sealed.

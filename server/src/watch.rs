@@ -338,9 +338,16 @@ impl Watch {
                         tracing::error!(%error, "disk full, judging waits until there is room");
                     }
                     told = true;
+                    self.tools.published.halt(true);
                     std::thread::sleep(FULL_PAUSE);
                 }
-                done => return done,
+                done => {
+                    if told {
+                        self.tools.published.halt(false);
+                        tracing::info!("there is room on the disk again, judging goes on");
+                    }
+                    return done;
+                }
             }
         }
     }

@@ -27,9 +27,12 @@ pub struct Stream {
 impl Stream {
     /// Connects as the host that joined with this state directory.
     ///
+    /// # Errors
+    /// The status that the server refuses the stream with.
+    ///
     /// # Panics
     /// Where there is no connection.
-    pub async fn open(state: &Path, server: &str) -> Stream {
+    pub async fn open(state: &Path, server: &str) -> Result<Stream, Status> {
         let identity = Identity::load(state).expect("the host joined");
         let channel = channel(&identity, server, WITHIN)
             .await
@@ -38,24 +41,26 @@ impl Stream {
         let mut client = TelemetryClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let down = client
             .stream(ReceiverStream::new(queue))
-            .await
-            .expect("a stream")
+            .await?
             .into_inner();
-        Stream { up, down }
+        Ok(Stream { up, down })
     }
 
     /// Connects and greets; what the server holds of the epoch.
     ///
+    /// # Errors
+    /// The status that the server refuses the stream with.
+    ///
     /// # Panics
     /// Where there is no welcome.
-    pub async fn greet(state: &Path, server: &str, epoch: u64) -> (Stream, u64) {
-        let mut stream = Stream::open(state, server).await;
+    pub async fn greet(state: &Path, server: &str, epoch: u64) -> Result<(Stream, u64), Status> {
+        let mut stream = Stream::open(state, server).await?;
         stream.say(hello(&[epoch])).await;
-        let answer = stream.hear().await.expect("an answer to the hello");
+        let answer = stream.hear().await?;
         let from_server::Body::Welcome(welcome) = answer else {
             panic!("no welcome: {answer:?}")
         };
-        (stream, welcome.held[0])
+        Ok((stream, welcome.held[0]))
     }
 
     /// Says something. A stream that has ended says why when it is heard.

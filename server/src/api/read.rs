@@ -21,6 +21,12 @@ const POINTS_MAX: usize = 11_000;
 pub(super) async fn now(Shared(state): Shared<Arc<State>>) -> Json<Now> {
     let mut now = state.published.view().now.clone();
     now.last_night = state.published.nights().pop();
+    if state.published.halted() {
+        let text =
+            "the server's disk is full: nothing is taken in or judged until space is freed in";
+        now.notices
+            .insert(0, format!("{text} {}", state.data.display()));
+    }
     Json(now)
 }
 
