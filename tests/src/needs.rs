@@ -44,14 +44,13 @@ impl Need {
 /// # Panics
 /// Where something lacks and `CI=true`: there it must not be skipped silently.
 #[must_use]
-#[allow(clippy::print_stdout, reason = "whoever runs the tests reads it")]
 pub fn are_met(needs: &[Need]) -> bool {
     let Some(lacking) = needs.iter().find(|need| !need.is_met()) else {
         return true;
     };
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(!ci, "{}", lacking.lack());
-    println!("SKIPPED: {}", lacking.lack());
+    crate::say(&format!("SKIPPED: {}", lacking.lack()));
     false
 }
 

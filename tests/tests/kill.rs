@@ -13,6 +13,7 @@ use dawnwatch_proto::api::{History, Host};
 use dawnwatch_proto::{Kind, MISSING, Series};
 use dawnwatch_tests::house::{Agent, Server, ServerOptions};
 use dawnwatch_tests::proxy::{Proxy, Seen};
+use dawnwatch_tests::say;
 use dawnwatch_tests::wait::{until, until_true};
 
 /// Ticks come this often: two hundred times the usual pace, so that a kill hits something.
@@ -149,7 +150,7 @@ fn setting(name: &str, default: u64) -> u64 {
 fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
     let mut seed = setting("DAWNWATCH_SEED", 20_261_122);
     let within = Duration::from_secs(setting("DAWNWATCH_KILL_SECONDS", 45));
-    println!("seed {seed}, {within:?}");
+    say(&format!("kill -9: seed {seed}, {within:?}"));
     let mut stage = stage();
     until_true("the first acknowledgement", SOON, || {
         acked(&stage.proxy) > 0
@@ -182,10 +183,10 @@ fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
             .unwrap_or_else(PoisonError::into_inner);
         check(&seen, &stage.server)
     };
-    println!(
-        "{agents} agent kills, {servers} server kills, {} values compared",
+    say(&format!(
+        "kill -9: {agents} agent kills, {servers} server kills, {} values compared",
         found.compared
-    );
+    ));
     assert!(agents > 0 && servers > 0, "the fault never happened");
     assert!(
         found.compared > 100,
