@@ -152,6 +152,9 @@ impl Engine {
         }
         self.settle(at, &mut out);
         self.state.last = Some(at);
+        if !out.effects.is_empty() {
+            self.shown.news();
+        }
         out.effects
     }
 

@@ -25,8 +25,9 @@ use crate::words;
 /// A host heard of within this time is live.
 const LIVE_MS: u64 = 30_000;
 
-/// A review so far is made anew at most this often: it reckons a whole night of the whole fleet.
-const REVIEW_EVERY_MS: u64 = 10_000;
+/// A review so far is made anew when something happened or a host reported for the first time, else at most this often: it reckons a whole night of the whole
+/// fleet, 0.7 ms for a thousand hosts.
+const REVIEW_EVERY_MS: u64 = 2_000;
 
 /// Everything that is read, as it stood at one moment. Published every second, so what did not change is shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,12 +51,17 @@ pub struct View {
 pub(crate) struct Shown {
     incidents: BTreeMap<u64, Arc<api::Incident>>,
     facts: BTreeMap<HostId, HostFacts>,
-    /// The review so far, and the boot time that it was made at.
-    so_far: Option<(u64, Arc<Review>)>,
+    /// The review so far, the boot time that it was made at, and how many hosts had reported by then.
+    so_far: Option<(u64, usize, Arc<Review>)>,
     sealed: Option<Arc<LiveReview>>,
 }
 
 impl Shown {
+    /// Something happened: the review so far is made anew at the next look, not only when it is old.
+    pub(crate) fn news(&mut self) {
+        self.so_far = None;
+    }
+
     /// Names, owners or rules changed: everything is made anew.
     pub(crate) fn forget(&mut self) {
         *self = Shown::default();
@@ -125,7 +131,14 @@ impl Engine {
 
     fn recent_so_far(&mut self, at: Timestamp) -> Arc<Review> {
         let boot_ms = self.state.last.map_or(0, |last| last.boot_ms);
-        if let Some((made_ms, review)) = &self.shown.so_far
+        let reported = self
+            .state
+            .hosts
+            .values()
+            .filter(|host| host.heard.is_some())
+            .count();
+        if let Some((made_ms, known, review)) = &self.shown.so_far
+            && *known == reported
             && boot_ms.saturating_sub(*made_ms) < REVIEW_EVERY_MS
             && review.until <= at
             && at < review.end
@@ -133,7 +146,7 @@ impl Engine {
             return Arc::clone(review);
         }
         let review = Arc::new(self.so_far(at));
-        self.shown.so_far = Some((boot_ms, Arc::clone(&review)));
+        self.shown.so_far = Some((boot_ms, reported, Arc::clone(&review)));
         review
     }
 
