@@ -247,10 +247,14 @@ pub fn reckon(window: &Window<'_>, hosts: &[HostSpans<'_>]) -> Reckoned {
         }
         counted += 1;
         joined += u32::from(from > window.start.as_millisecond());
-        let own = with_tail(
+        let mut own = with_tail(
             union(&host.watched.within(from, to), &host.down.within(from, to)),
             to,
         );
+        // Who joined a moment ago and was heard: the first tick is still on its way.
+        if own.is_empty() && to - from <= TAIL_MS {
+            own.push((from, to));
+        }
         let truly = intersection(&own, &frame.server);
         let (expected, watched) = (length(&wanted), length(&truly));
         expected_ms = expected_ms.saturating_add(expected);

@@ -67,5 +67,10 @@ fn the_review_so_far_shows_a_first_report_at_once() {
             offset_ms: Some(0),
         }),
     );
-    assert_eq!(engine.view(at(3).wall).so_far.coverage.hosts, 1);
+    let coverage = &engine.view(at(3).wall).so_far.coverage;
+    assert_eq!(coverage.hosts, 1);
+    assert!(
+        coverage.ratio > 0.99,
+        "watched from joining on: {coverage:?}"
+    );
 }
