@@ -4,7 +4,7 @@
 
 use dawnwatch_engine::input::{Batch, HostCard, Input, Started};
 use dawnwatch_engine::{At, Engine};
-use dawnwatch_proto::{HostId, Item, Kind, Schema, Series, Tick};
+use dawnwatch_proto::{Event, EventBody, HostId, Item};
 use jiff::Timestamp;
 
 /// Seconds after Monday 22:00 UTC: a night is under way.
@@ -22,7 +22,6 @@ fn at(second: i64) -> At {
 #[test]
 fn the_review_so_far_shows_a_first_report_at_once() {
     let host = HostId(1);
-    let schema = Schema::new(vec![Series::new("node_load1", Kind::Gauge)]);
     let mut engine = Engine::new();
     let started = Started {
         version: "1".to_owned(),
@@ -44,29 +43,19 @@ fn the_review_so_far_shows_a_first_report_at_once() {
         0,
         "it never reported"
     );
-    engine.step(
-        at(2),
-        Input::Schema {
-            host,
-            schema: schema.clone(),
-        },
-    );
-    let tick = Tick {
+    // An agent's first word is an event: its first tick is still on its way.
+    let event = Event {
         time: at(2).wall,
-        schema: schema.id(),
-        row: vec![5],
+        body: EventBody::Unknown,
     };
-    let items = vec![Item::Tick(tick)];
-    engine.step(
-        at(2),
-        Input::Batch(Batch {
-            host,
-            epoch: 1,
-            first_seq: 1,
-            items,
-            offset_ms: Some(0),
-        }),
-    );
+    let batch = Batch {
+        host,
+        epoch: 1,
+        first_seq: 1,
+        items: vec![Item::Event(event)],
+        offset_ms: Some(0),
+    };
+    engine.step(at(2), Input::Batch(batch));
     let coverage = &engine.view(at(3).wall).so_far.coverage;
     assert_eq!(coverage.hosts, 1);
     assert!(
