@@ -5,8 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Malformed, pb};
 
+mod shapes;
+
 /// Longest text in an event, in bytes.
 pub const TEXT_BYTES_MAX: usize = 4 * 1024;
+
+/// Longest log line, in bytes (DESIGN section 8): what is longer is cut on its host.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most shapes of log lines a host has (DESIGN section 8).
+pub const TEMPLATES_MAX: usize = 5_000;
+
+/// Most processes in one table: the ten busiest, the ten largest, and room.
+pub const PROCESSES_MAX: usize = 64;
 
 /// Something that happened on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +44,96 @@ pub enum EventBody {
     },
     /// A kind that this build does not know: kept and counted, never an error.
     Unknown,
+    /// The shape of log lines, met for the first time or changed.
+    Template(Template),
+    /// How often lines of each shape came.
+    LogCounts(LogCounts),
+    /// A whole log line from warning up.
+    Line(Line),
+    /// Who was using the machine during the last minute.
+    Processes(Processes),
+}
+
+/// The shape of log lines of one host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// The host's own number for it, kept over restarts.
+    pub id: u32,
+    /// Its text, with `<*>`, `<ip>`, `<num>` and the like where lines differ.
+    pub text: String,
+    /// Where it was met first: a unit, a syslog identifier or a file.
+    pub source: String,
+    /// Syslog severity, 0 emergency to 7 debug: the worst seen.
+    pub severity: u8,
+    /// The first line, redacted.
+    pub example: String,
+    /// Met while reading what was written before the agent watched: nothing new.
+    pub old: bool,
+}
+
+/// How often lines of each shape came in the span that ends at the event's time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCounts {
+    /// Length of the span in milliseconds.
+    pub span_ms: u32,
+    /// Shapes that came, by rising number.
+    pub counts: Vec<TemplateCount>,
+    /// Whole lines that were not sent, over the bound of lines a tick.
+    pub lines_cut: u64,
+    /// Lines that were read and not shaped, over the bound of lines a second.
+    pub lines_skipped: u64,
+    /// How many of the lines were read from a backlog: no burst.
+    pub backlog: u64,
+}
+
+/// How often lines of one shape came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateCount {
+    /// The host's number for the shape.
+    pub template: u32,
+    /// How many lines.
+    pub count: u32,
+    /// Syslog severity: the worst of these lines.
+    pub severity: u8,
+}
+
+/// A whole log line from warning up, redacted on its host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The host's number for its shape.
+    pub template: u32,
+    /// Syslog severity, 0 emergency to 7 debug.
+    pub severity: u8,
+    /// A unit, a syslog identifier or a file.
+    pub source: String,
+    /// The line; bytes that are no text are shown as U+FFFD.
+    pub text: String,
+    /// Bytes of the line as it was, where it was cut; else 0.
+    pub cut_from: u32,
+}
+
+/// The busiest and the largest processes over a span that ends at the event's time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processes {
+    /// Length of the span in milliseconds.
+    pub span_ms: u32,
+    /// Busiest first.
+    pub top: Vec<Process>,
+}
+
+/// One process over a span.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its short name.
+    pub name: String,
+    /// The systemd unit it belongs to; empty where it has none.
+    pub unit: String,
+    /// CPU time over the span, in thousandths of one CPU.
+    pub cpu_permille: u32,
+    /// Resident memory at the end of the span.
+    pub rss_bytes: u64,
 }
 
 /// The facts of a host at the start of its agent.
@@ -95,6 +196,10 @@ impl Event {
                 subject: subject.clone(),
                 text: text.clone(),
             })),
+            EventBody::Template(t) => Some(pb::event::Body::Template(shapes::template_to_pb(t))),
+            EventBody::LogCounts(c) => Some(pb::event::Body::LogCounts(shapes::counts_to_pb(c))),
+            EventBody::Line(l) => Some(pb::event::Body::Line(shapes::line_to_pb(l))),
+            EventBody::Processes(p) => Some(pb::event::Body::Processes(shapes::processes_to_pb(p))),
             EventBody::Unknown => None,
         };
         pb::Event {
@@ -106,7 +211,7 @@ impl Event {
     /// Checks an event from the wire. Texts over the bound are cut, unknown kinds kept as such.
     ///
     /// # Errors
-    /// [`Malformed`] where the time is none.
+    /// [`Malformed`] where the time is none or a list is longer than its bound.
     pub fn from_pb(message: pb::Event) -> Result<Event, Malformed> {
         let time = time_from_ms(message.time_ms)?;
         let body = match message.body {
@@ -123,6 +228,12 @@ impl Event {
                 subject: cut(t.subject),
                 text: cut(t.text),
             },
+            Some(pb::event::Body::Template(t)) => EventBody::Template(shapes::template_from_pb(t)),
+            Some(pb::event::Body::LogCounts(c)) => EventBody::LogCounts(shapes::counts_from_pb(c)?),
+            Some(pb::event::Body::Line(l)) => EventBody::Line(shapes::line_from_pb(l)),
+            Some(pb::event::Body::Processes(p)) => {
+                EventBody::Processes(shapes::processes_from_pb(p)?)
+            }
             None => EventBody::Unknown,
         };
         Ok(Event { time, body })
@@ -170,9 +281,13 @@ fn started_from_pb(s: pb::Started) -> Started {
     }
 }
 
-fn cut(mut text: String) -> String {
-    if text.len() > TEXT_BYTES_MAX {
-        let end = (0..=TEXT_BYTES_MAX)
+fn cut(text: String) -> String {
+    cut_to(text, TEXT_BYTES_MAX)
+}
+
+fn cut_to(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most)
             .rev()
             .find(|i| text.is_char_boundary(*i))
             .unwrap_or(0);
@@ -200,6 +315,42 @@ mod tests {
                 subject: "spool".to_owned(),
                 text: "disk full".to_owned(),
             },
+            EventBody::Template(Template {
+                id: 7,
+                text: "peer <ip> gone".to_owned(),
+                source: "sshd".to_owned(),
+                severity: 4,
+                example: "peer 10.0.0.1 gone".to_owned(),
+                old: true,
+            }),
+            EventBody::LogCounts(LogCounts {
+                span_ms: 60_000,
+                counts: vec![TemplateCount {
+                    template: 7,
+                    count: 3,
+                    severity: 4,
+                }],
+                lines_cut: 1,
+                lines_skipped: 2,
+                backlog: 3,
+            }),
+            EventBody::Line(Line {
+                template: 7,
+                severity: 3,
+                source: "/var/log/app.log".to_owned(),
+                text: "peer 10.0.0.1 gone".to_owned(),
+                cut_from: 70_000,
+            }),
+            EventBody::Processes(Processes {
+                span_ms: 60_000,
+                top: vec![Process {
+                    pid: 1,
+                    name: "init".to_owned(),
+                    unit: "init.scope".to_owned(),
+                    cpu_permille: 12,
+                    rss_bytes: 1 << 20,
+                }],
+            }),
             EventBody::Unknown,
         ] {
             let event = Event { time, body };

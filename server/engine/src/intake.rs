@@ -202,9 +202,13 @@ impl Engine {
                 }
                 host.clock.corrected(event.time, at.wall)
             }
-            EventBody::Goodbye(_) | EventBody::Trouble { .. } | EventBody::Unknown => {
-                host.clock.corrected(event.time, at.wall)
-            }
+            EventBody::Goodbye(_)
+            | EventBody::Trouble { .. }
+            | EventBody::Template(_)
+            | EventBody::LogCounts(_)
+            | EventBody::Line(_)
+            | EventBody::Processes(_)
+            | EventBody::Unknown => host.clock.corrected(event.time, at.wall),
         };
         self.stamps.push((event.time, stamp));
         match event.body {
@@ -214,7 +218,12 @@ impl Engine {
                 self.changed(stamp, Some(id), format!("{subject}: {text}"));
                 self.host(id, at).trouble(stamp, subject, text);
             }
-            EventBody::Unknown => {}
+            // Kept by the history.
+            EventBody::Template(_)
+            | EventBody::LogCounts(_)
+            | EventBody::Line(_)
+            | EventBody::Processes(_)
+            | EventBody::Unknown => {}
         }
     }
 
