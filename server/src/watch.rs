@@ -23,6 +23,7 @@ use dawnwatch_proto::Item;
 use dawnwatch_segment::Disk;
 
 use crate::checkpoint;
+use crate::history::events::EventRow;
 use crate::history::head::Row;
 use crate::history::{self, History};
 use crate::journal::{self, Group, Held, Release, Written};
@@ -244,15 +245,24 @@ impl Watch {
                 self.with_room(|watch| Ok(watch.tools.history.schema(*host, schema)?))?;
             }
             Input::Batch(batch) => {
+                let history = &self.tools.history;
                 for (item, time) in batch.items.iter().zip(self.engine.stamps()) {
-                    let Item::Tick(tick) = item else { continue };
-                    let row = Row {
-                        time_ms: time.as_millisecond(),
-                        schema: tick.schema,
-                        values: tick.row.as_slice().into(),
-                        position: at.position,
-                    };
-                    self.tools.history.push(batch.host, row, through);
+                    match item {
+                        Item::Tick(tick) => {
+                            let row = Row {
+                                time_ms: time.as_millisecond(),
+                                schema: tick.schema,
+                                values: tick.row.as_slice().into(),
+                                position: at.position,
+                            };
+                            history.push(batch.host, row, through);
+                        }
+                        Item::Event(event) => {
+                            let row = EventRow::of(event, time, at.position);
+                            history.push_event(batch.host, row, through);
+                        }
+                        Item::Gap(_) => {}
+                    }
                 }
             }
             Input::Delivered(Delivered { key, outcome, .. }) => match outcome {

@@ -1,4 +1,4 @@
-//! The head: per host up to 60 raw rows, older ones folded into immutable mini blocks.
+//! The head: per host up to 60 raw rows, older ones folded into immutable mini blocks, and its events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,11 @@ use dawnwatch_engine::block;
 use dawnwatch_proto::{HostId, SchemaId};
 use serde::{Deserialize, Serialize};
 
+use super::events::EventRow;
 use crate::plain;
+
+/// What stands before the saved head: its kind, and its version.
+const SAVED: &[u8; 6] = b"DWHD\x02\x00";
 
 /// Rows that are kept raw; ten minutes. A mini block of them costs 13 % more than one of an hour.
 const RAW_ROWS: usize = 60;
@@ -69,6 +73,8 @@ pub struct HostRows {
     pub raw: Vec<Row>,
     /// The schema of its latest row or announcement.
     pub latest: Option<SchemaId>,
+    /// Its events, in order of arrival.
+    pub events: Vec<EventRow>,
 }
 
 impl HostRows {
@@ -89,7 +95,7 @@ impl HostRows {
     }
 
     fn is_empty(&self) -> bool {
-        self.minis.is_empty() && self.raw.is_empty()
+        self.minis.is_empty() && self.raw.is_empty() && self.events.is_empty()
     }
 }
 
@@ -98,12 +104,38 @@ impl HostRows {
 pub struct Head {
     hosts: BTreeMap<HostId, HostRows>,
     sealing: Arc<BTreeMap<HostId, HostRows>>,
+    /// Bytes of the events of `hosts`.
+    event_bytes: usize,
 }
 
 impl Head {
     /// Takes a row in.
     pub fn push(&mut self, host: HostId, row: Row) {
         self.hosts.entry(host).or_default().push(row);
+    }
+
+    /// Takes an event in.
+    pub fn push_event(&mut self, host: HostId, event: EventRow) {
+        self.event_bytes += event.bytes.len();
+        self.hosts.entry(host).or_default().events.push(event);
+    }
+
+    /// Bytes of the events that are held and not being sealed.
+    #[must_use]
+    pub fn event_bytes(&self) -> usize {
+        self.event_bytes
+    }
+
+    /// A copy of all events that are held of a host, or of all; cheap, their bytes are shared.
+    #[must_use]
+    pub fn events(&self, host: Option<HostId>) -> Vec<(HostId, EventRow)> {
+        let mut out = Vec::new();
+        for (whose, rows) in self.sealing.iter().chain(&self.hosts) {
+            if host.is_none_or(|host| host == *whose) {
+                out.extend(rows.events.iter().map(|event| (*whose, event.clone())));
+            }
+        }
+        out
     }
 
     /// Takes note of the schema that a host announced.
@@ -147,6 +179,7 @@ impl Head {
             sealing.insert(*host, taken);
         }
         self.sealing = Arc::new(sealing);
+        self.event_bytes = 0;
         Arc::clone(&self.sealing)
     }
 
@@ -161,7 +194,10 @@ impl Head {
             let later = self.hosts.entry(host).or_default();
             rows.minis.append(&mut later.minis);
             later.minis = rows.minis;
+            rows.events.append(&mut later.events);
+            later.events = rows.events;
         }
+        self.event_bytes = bytes_of(&self.hosts);
     }
 
     /// All rows in a form that a checkpoint keeps.
@@ -173,8 +209,9 @@ impl Head {
             kept.minis.extend(rows.minis.iter().cloned());
             kept.minis.extend(Mini::of(&rows.raw));
             kept.latest = rows.latest;
+            kept.events.extend(rows.events.iter().cloned());
         }
-        plain::bytes(&all)
+        plain::bytes_after(SAVED.to_vec(), &all)
     }
 
     /// The head that was saved, without what is in durable files up to `through`.
@@ -185,16 +222,26 @@ impl Head {
         if saved.is_empty() {
             return Ok(Head::default());
         }
+        let Some(saved) = saved.strip_prefix(SAVED) else {
+            return Err("the head of the checkpoint is of another version".to_owned());
+        };
         let mut hosts: BTreeMap<HostId, HostRows> =
             postcard::from_bytes(saved).map_err(|e| format!("the head of the checkpoint: {e}"))?;
         for rows in hosts.values_mut() {
             rows.minis.retain(|mini| mini.position > through);
+            rows.events.retain(|event| event.position > through);
         }
         Ok(Head {
+            event_bytes: bytes_of(&hosts),
             hosts,
             sealing: Arc::default(),
         })
     }
+}
+
+fn bytes_of(hosts: &BTreeMap<HostId, HostRows>) -> usize {
+    let events = hosts.values().flat_map(|rows| &rows.events);
+    events.map(|event| event.bytes.len()).sum()
 }
 
 #[cfg(test)]

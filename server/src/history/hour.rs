@@ -4,9 +4,11 @@
 //! |---|---|
 //! | header | magic "DWHH", version u32 LE |
 //! | blocks | one after the other, as [`dawnwatch_engine::block`] writes them |
-//! | footer | postcard form of [`Footer`]: where each host's blocks are, their time span and CRC32C |
+//! | events | one chunk after the other, as [`super::events`] writes them |
+//! | footer | postcard form of [`Footer`]: where each host's blocks and events are, their time span and CRC32C |
 //! | trailer | length of the footer u32 LE, its CRC32C u32 LE, magic "DWHF" |
 //!
+//! Version 1 had no events, and a footer that ends before them; it is read all the same.
 //! Written to a temporary file, synced, renamed, directory synced: a file that has its name is whole.
 
 use std::collections::BTreeMap;
@@ -20,13 +22,14 @@ use dawnwatch_proto::{HostId, SchemaId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Error;
 use super::head::{HostRows, Mini, Row};
+use super::{Error, events};
 use crate::plain;
 
 const MAGIC: &[u8; 4] = b"DWHH";
 const END: &[u8; 4] = b"DWHF";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+const WITHOUT_EVENTS: u32 = 1;
 const TRAILER: usize = 12;
 
 /// Longest footer that is read: 10,000 hosts with some blocks each take 2 MiB.
@@ -44,6 +47,46 @@ pub struct Footer {
     pub sealed_s: i64,
     /// The blocks, by host, oldest first.
     pub blocks: Vec<BlockAt>,
+    /// The chunks of events, by host, in order of arrival.
+    pub events: Vec<EventsAt>,
+}
+
+/// The table of contents of version 1.
+#[derive(Deserialize)]
+struct FooterV1 {
+    through: u64,
+    sealed_s: i64,
+    blocks: Vec<BlockAt>,
+}
+
+impl From<FooterV1> for Footer {
+    fn from(old: FooterV1) -> Footer {
+        Footer {
+            through: old.through,
+            sealed_s: old.sealed_s,
+            blocks: old.blocks,
+            events: Vec::new(),
+        }
+    }
+}
+
+/// Where a chunk of events is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsAt {
+    /// Whose.
+    pub host: HostId,
+    /// Lowest corrected time in it, Unix milliseconds.
+    pub min_ms: i64,
+    /// Highest time in it.
+    pub max_ms: i64,
+    /// How many.
+    pub count: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub length: u32,
+    /// CRC32C of the bytes.
+    pub crc: u32,
 }
 
 /// Where a block is.
@@ -100,7 +143,10 @@ impl HourFile {
         if header[..4] != MAGIC[..] {
             return Err(damaged("not an hour file"));
         }
-        if header[4..] != VERSION.to_le_bytes() {
+        let version = header[4..]
+            .first_chunk::<4>()
+            .map_or(0, |b| u32::from_le_bytes(*b));
+        if version != VERSION && version != WITHOUT_EVENTS {
             return Err(damaged("written by another version"));
         }
         let at = length
@@ -123,8 +169,12 @@ impl HourFile {
         if crc32c::crc32c(&footer) != word(4) {
             return Err(damaged("its footer is damaged"));
         }
-        let footer =
-            postcard::from_bytes(&footer).map_err(|_| damaged("its footer does not decode"))?;
+        let footer = if version == WITHOUT_EVENTS {
+            whole::<FooterV1>(&footer).map(Footer::from)
+        } else {
+            whole::<Footer>(&footer)
+        };
+        let footer = footer.ok_or_else(|| damaged("its footer does not decode"))?;
         Ok(HourFile {
             path: path.to_owned(),
             footer,
@@ -141,27 +191,49 @@ impl HourFile {
         &blocks[from..to]
     }
 
+    /// The chunks of events of a host, or of all, in order of arrival.
+    #[must_use]
+    pub fn events_of(&self, host: Option<HostId>) -> &[EventsAt] {
+        let events = &self.footer.events;
+        let Some(host) = host else { return events };
+        let from = events.partition_point(|chunk| chunk.host < host);
+        let to = events.partition_point(|chunk| chunk.host <= host);
+        &events[from..to]
+    }
+
     /// Reads a block.
     ///
     /// # Errors
     /// Where it cannot be read or its checksum does not match.
     pub fn read(&self, block: &BlockAt) -> Result<Vec<u8>, Error> {
+        self.read_at(block.offset, block.length, block.crc)
+    }
+
+    /// Reads a chunk of events.
+    ///
+    /// # Errors
+    /// Where it cannot be read or its checksum does not match.
+    pub fn read_events(&self, chunk: &EventsAt) -> Result<Vec<u8>, Error> {
+        self.read_at(chunk.offset, chunk.length, chunk.crc)
+    }
+
+    fn read_at(&self, offset: u64, length: u32, crc: u32) -> Result<Vec<u8>, Error> {
         let damaged = |why: &str| Error::Damaged {
             path: self.path.clone(),
             why: why.to_owned(),
         };
-        if block.length > BLOCK_MAX {
+        if length > BLOCK_MAX {
             return Err(damaged("a block is too long"));
         }
-        let mut bytes = vec![0; block.length as usize];
+        let mut bytes = vec![0; length as usize];
         self.file
-            .read_exact_at(&mut bytes, block.offset)
+            .read_exact_at(&mut bytes, offset)
             .map_err(|source| Error::Io {
                 what: "read",
                 path: self.path.clone(),
                 source,
             })?;
-        if crc32c::crc32c(&bytes) == block.crc {
+        if crc32c::crc32c(&bytes) == crc {
             Ok(bytes)
         } else {
             Err(damaged("a block is damaged"))
@@ -218,15 +290,38 @@ fn fill(
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(true);
     let mut out = std::io::BufWriter::new(options.open(tmp).map_err(io("create"))?);
-    let mut offset = 8u64;
     out.write_all(MAGIC).map_err(io("write"))?;
     out.write_all(&VERSION.to_le_bytes()).map_err(io("write"))?;
-    let mut blocks = Vec::new();
+    let mut footer = Footer {
+        through,
+        sealed_s: now.as_second(),
+        blocks: Vec::new(),
+        events: Vec::new(),
+    };
+    write_parts(&mut out, hosts, &mut footer).map_err(io("write"))?;
+    let bytes = plain::bytes(&footer);
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let crc = crc32c::crc32c(&bytes);
+    for part in [&bytes[..], &length.to_le_bytes(), &crc.to_le_bytes(), END] {
+        out.write_all(part).map_err(io("write"))?;
+    }
+    let file = out.into_inner().map_err(|e| io("write")(e.into_error()))?;
+    file.sync_all().map_err(io("sync"))?;
+    Ok((file, footer))
+}
+
+/// Writes blocks and events behind the header, and where they are into the footer.
+fn write_parts(
+    out: &mut impl Write,
+    hosts: &BTreeMap<HostId, HostRows>,
+    footer: &mut Footer,
+) -> std::io::Result<()> {
+    let mut offset = 8u64;
     for (host, rows) in hosts {
         for mini in join(&rows.minis) {
-            out.write_all(&mini.bytes).map_err(io("write"))?;
+            out.write_all(&mini.bytes)?;
             let length = u32::try_from(mini.bytes.len()).unwrap_or(u32::MAX);
-            blocks.push(BlockAt {
+            footer.blocks.push(BlockAt {
                 host: *host,
                 schema: mini.schema,
                 min_ms: mini.min_ms,
@@ -238,20 +333,29 @@ fn fill(
             offset += u64::from(length);
         }
     }
-    let footer = Footer {
-        through,
-        sealed_s: now.as_second(),
-        blocks,
-    };
-    let bytes = plain::bytes(&footer);
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let crc = crc32c::crc32c(&bytes);
-    for part in [&bytes[..], &length.to_le_bytes(), &crc.to_le_bytes(), END] {
-        out.write_all(part).map_err(io("write"))?;
+    for (host, rows) in hosts {
+        for chunk in events::chunks(&rows.events) {
+            out.write_all(&chunk.bytes)?;
+            let length = u32::try_from(chunk.bytes.len()).unwrap_or(u32::MAX);
+            footer.events.push(EventsAt {
+                host: *host,
+                min_ms: chunk.min_ms,
+                max_ms: chunk.max_ms,
+                count: chunk.count,
+                offset,
+                length,
+                crc: crc32c::crc32c(&chunk.bytes),
+            });
+            offset += u64::from(length);
+        }
     }
-    let file = out.into_inner().map_err(|e| io("write")(e.into_error()))?;
-    file.sync_all().map_err(io("sync"))?;
-    Ok((file, footer))
+    Ok(())
+}
+
+/// A value that takes up all of the bytes.
+fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    let (value, rest) = postcard::take_from_bytes(bytes).ok()?;
+    rest.is_empty().then_some(value)
 }
 
 /// Joins neighbouring mini blocks of one schema into blocks of an hour. One that does not decode is kept as it is.
@@ -294,6 +398,7 @@ fn rows_of(mini: &Mini) -> Option<Vec<Row>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::events::EventRow;
 
     fn hosts() -> BTreeMap<HostId, HostRows> {
         let mut hosts = BTreeMap::new();
@@ -309,9 +414,37 @@ mod tests {
                 rows.minis
                     .extend(Mini::of(&(0..60).map(row).collect::<Vec<_>>()));
             }
+            rows.events = vec![EventRow {
+                time_ms: 5,
+                position: 1,
+                bytes: b"\x08\x05".as_slice().into(),
+            }];
             hosts.insert(HostId(host), rows);
         }
         hosts
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = write(dir.path(), &hosts(), 77, Timestamp::UNIX_EPOCH).unwrap();
+        let events = file.events_of(None).len();
+        assert_eq!((events, file.events_of(Some(HostId(2))).len()), (3, 1));
+        let bytes = fs::read(&file.path).unwrap();
+        // What version 1 wrote: the same up to the events, a footer without them.
+        let end = usize::try_from(file.footer.events[0].offset).unwrap();
+        let mut old = bytes[..end].to_vec();
+        old[4..8].copy_from_slice(&1u32.to_le_bytes());
+        let footer = plain::bytes(&(77u64, 0i64, &file.footer.blocks));
+        old.extend_from_slice(&footer);
+        old.extend_from_slice(&u32::try_from(footer.len()).unwrap().to_le_bytes());
+        old.extend_from_slice(&crc32c::crc32c(&footer).to_le_bytes());
+        old.extend_from_slice(END);
+        fs::write(&file.path, &old).unwrap();
+        let read = HourFile::open(&file.path).unwrap();
+        assert_eq!(read.footer.blocks, file.footer.blocks);
+        assert_eq!((read.footer.through, read.events_of(None).len()), (77, 0));
+        assert!(read.read(&read.footer.blocks[2]).is_ok());
     }
 
     #[test]
@@ -336,11 +469,17 @@ mod tests {
             fs::write(&file.path, &flipped).unwrap();
             let found = match HourFile::open(&file.path) {
                 Err(_) => true,
-                Ok(file) => file
-                    .footer
-                    .blocks
-                    .iter()
-                    .any(|block| file.read(block).is_err()),
+                Ok(file) => {
+                    file.footer
+                        .blocks
+                        .iter()
+                        .any(|block| file.read(block).is_err())
+                        || file
+                            .footer
+                            .events
+                            .iter()
+                            .any(|chunk| file.read_events(chunk).is_err())
+                }
             };
             assert!(found, "flip at byte {at} of {}", whole.len());
         }

@@ -5,7 +5,9 @@
 //! - [`hour`]: the file format.
 //! - [`schemas`]: which series a schema id stands for.
 //! - [`query`]: one series of one host over a span.
+//! - [`events`]: what happened that is not a number.
 
+pub mod events;
 pub mod head;
 pub mod hour;
 pub mod query;
@@ -20,6 +22,7 @@ use dawnwatch_proto::{HostId, Schema, SchemaId, Series};
 use dawnwatch_segment::Disk;
 use jiff::Timestamp;
 
+use events::EventRow;
 use head::{Head, HostRows, Row};
 use hour::HourFile;
 use schemas::Schemas;
@@ -29,6 +32,10 @@ const RAW_DAYS: i64 = 35;
 
 /// So many of the latest files are kept whatever their age: 35 days of hours. A clock that jumps a year ahead removes none.
 const FILES_KEPT: usize = 35 * 24;
+
+/// The head is sealed before the hour is over once its events take this much: a storm of log lines costs more files, never
+/// memory without bound.
+const HEAD_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why history cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +152,19 @@ impl History {
         if row.position > through {
             self.head().push(host, row);
         }
+    }
+
+    /// Takes an event in; events that are in a durable file already are left out.
+    pub fn push_event(&self, host: HostId, event: EventRow, through: u64) {
+        if event.position > through {
+            self.head().push_event(host, event);
+        }
+    }
+
+    /// Whether the head holds so much that it should be sealed before the hour is over.
+    #[must_use]
+    pub fn is_heavy(&self) -> bool {
+        self.head().event_bytes() >= HEAD_EVENT_BYTES
     }
 
     /// What a checkpoint keeps of the head.

@@ -1,6 +1,8 @@
 use dawnwatch_proto::Kind;
+use dawnwatch_proto::event::{Event, EventBody};
 use dawnwatch_segment::RealDisk;
 
+use super::events::Wanted;
 use super::*;
 
 const HOST: HostId = HostId(7);
@@ -117,4 +119,123 @@ fn a_clock_a_year_ahead_removes_nothing_that_is_needed() {
     history.expire_all_but(1, year).unwrap();
     assert_eq!(held(&history).0, [3]);
     assert_eq!(held(&open(dir.path())).0, [3]);
+}
+
+fn trouble(number: u64) -> Event {
+    Event {
+        time: Timestamp::UNIX_EPOCH,
+        body: EventBody::Trouble {
+            subject: "n".to_owned(),
+            text: number.to_string(),
+        },
+    }
+}
+
+/// An event a second, of two hosts in turn; its position in the journal is its number.
+fn push_events(history: &History, numbers: impl Iterator<Item = u64>) {
+    let through = history.through();
+    for number in numbers {
+        let at = Timestamp::from_second(i64::try_from(number).unwrap()).unwrap();
+        let row = EventRow::of(&trouble(number), at, number);
+        history.push_event(HostId(u128::from(number % 2)), row, through);
+    }
+}
+
+fn events_held(
+    history: &History,
+    host: Option<HostId>,
+    span: (i64, i64),
+    limit: usize,
+) -> Vec<u64> {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let found = history.events(host, at(span.0), at(span.1), limit);
+    let number = |(host, at, event): &(HostId, Timestamp, Event)| {
+        let number = u64::try_from(at.as_second()).unwrap();
+        assert_eq!(
+            (event, *host),
+            (&trouble(number), HostId(u128::from(number % 2)))
+        );
+        number
+    };
+    found.iter().map(number).collect()
+}
+
+#[test]
+fn events_are_held_exactly_once_over_sealing_and_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    let held = |history: &History| events_held(history, None, (0, 1_000), 1_000);
+    let all = |to: u64| (1..=to).collect::<Vec<u64>>();
+    push_events(&history, 1..=150);
+    let before = history.save();
+    push_events(&history, 151..=170);
+    let sealing = history.begin_seal();
+    push_events(&history, 171..=200);
+    let between = history.save();
+    assert_eq!(held(&history), all(200), "while they are being sealed");
+    history.seal(&sealing, 170, Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(held(&history), all(200), "after it");
+    push_events(&history, 201..=230);
+    assert_eq!(
+        events_held(&history, None, (160, 180), 1_000),
+        (160..180).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        events_held(&history, Some(HostId(1)), (166, 176), 3),
+        [171, 173, 175]
+    );
+    assert_eq!(events_held(&history, None, (0, 1_000), 2), [229, 230]);
+    let wanted = Wanted {
+        host: None,
+        from: Timestamp::UNIX_EPOCH,
+        to: Timestamp::from_second(150).unwrap(),
+        limit: 2,
+    };
+    let odd = |_: HostId, event: &Event| matches!(&event.body, EventBody::Trouble { text, .. } if text.ends_with('1'));
+    let found = history.events_where(&wanted, odd);
+    let numbers: Vec<i64> = found
+        .events
+        .iter()
+        .map(|(_, at, _)| at.as_second())
+        .collect();
+    assert_eq!((numbers, found.more), (vec![131, 141], true));
+    drop(history);
+    for (saved, from) in [(before.as_slice(), 151), (&between, 201), (&[], 1)] {
+        let history = open(dir.path());
+        history.restore(saved).unwrap();
+        push_events(&history, from..=230);
+        assert_eq!(held(&history), all(230), "replayed from {from}");
+        let sealing = history.begin_seal();
+        history.undo_seal();
+        drop(sealing);
+        assert_eq!(held(&history), all(230), "put back");
+    }
+}
+
+#[test]
+fn a_storm_of_events_makes_the_head_heavy_until_it_is_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    let line = EventBody::Line(dawnwatch_proto::event::Line {
+        text: "x".repeat(64 * 1024),
+        ..Default::default()
+    });
+    let event = Event {
+        time: Timestamp::UNIX_EPOCH,
+        body: line,
+    };
+    let pushed = (1u64..).take_while(|position| {
+        history.push_event(
+            HOST,
+            EventRow::of(&event, Timestamp::UNIX_EPOCH, *position),
+            0,
+        );
+        !history.is_heavy()
+    });
+    assert!((1_000..1_100).contains(&pushed.count()));
+    let sealing = history.begin_seal();
+    assert!(!history.is_heavy());
+    history.undo_seal();
+    drop(sealing);
+    assert!(history.is_heavy());
 }

@@ -27,7 +27,7 @@ impl Watch {
         }
         let hour = self.hour();
         let sealed = *self.sealed_hour.get_or_insert(hour);
-        if hour != sealed && self.sealer.is_none() {
+        if (hour != sealed || self.tools.history.is_heavy()) && self.sealer.is_none() {
             self.sealed_hour = Some(hour);
             self.begin_seal();
         }
