@@ -13,6 +13,7 @@
 //! | `GET /api/v1/nights` | `Vec<`[`NightHead`]`>` |
 //! | `POST /api/v1/tokens` with [`NewToken`] | [`Token`] |
 //! | `GET /api/v1/tokens` | `Vec<`[`TokenState`]`>` |
+//! | `GET /api/v1/net` | `Vec<`[`Link`]`>` |
 //! | `GET /api/v1/rules` | `Vec<`[`Rule`]`>` |
 //! | any failure | [`Problem`] with a fitting status |
 
@@ -277,6 +278,37 @@ pub struct Rule {
     pub severity: Severity,
     /// Who hears of it, and when.
     pub wakes: String,
+}
+
+/// One way in the network: who pings what, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// The host that pings.
+    pub host: HostId,
+    /// Its name.
+    pub from: String,
+    /// What it pings: a host's name, a target's name, or an address.
+    pub to: String,
+    /// Why it is pinged.
+    pub role: crate::probe::Role,
+    /// `up`, `lossy`, `down`, `unknown` (never answered, or not permitted) or `stale` (nothing heard of it for a minute).
+    pub state: String,
+    /// Since when it is in that state.
+    pub since: Timestamp,
+    /// How it is pinged, in words; empty where the host does not say.
+    pub method: String,
+    /// Shortest, mean and longest round trip of the latest tick, seconds; none without an answer.
+    pub rtt_seconds: Option<(f64, f64, f64)>,
+    /// Mean difference of two round trips in a row, seconds.
+    pub jitter_seconds: Option<f64>,
+    /// Probes of the last minutes, and how many of them were lost.
+    pub sent: u64,
+    /// Probes of the last minutes that had no answer.
+    pub lost: u64,
+    /// Mean round trips of the latest ticks, oldest first, seconds; none where nothing answered.
+    pub recent: Vec<Option<f64>>,
+    /// When it was heard of last.
+    pub seen: Timestamp,
 }
 
 /// A failure, as the person who asked reads it.

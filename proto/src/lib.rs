@@ -2,6 +2,7 @@
 //!
 //! - [`pb`]: the generated wire messages of `dawnwatch/v1/dawnwatch.proto`.
 //! - [`host`], [`series`], [`tick`], [`event`]: what they mean, checked on the way in.
+//! - [`probe`]: what agents ping, and what the series of it are called.
 //! - [`joinline`]: the line that an admin pastes on a host.
 //! - [`wire`]: the row codec and its state on both ends of a connection.
 //! - [`review`]: one night as one value, and its text form.
@@ -12,6 +13,7 @@ pub mod api;
 pub mod event;
 pub mod host;
 pub mod joinline;
+pub mod probe;
 pub mod review;
 pub mod series;
 pub mod tick;

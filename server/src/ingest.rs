@@ -296,6 +296,7 @@ impl Session<'_> {
             held,
             settings: Some(pb::Settings {
                 tick_seconds: TICK_SECONDS,
+                targets: Vec::new(),
             }),
             host_name: shared
                 .identity

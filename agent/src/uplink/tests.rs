@@ -118,6 +118,7 @@ fn welcome(server: &mut Server, epochs: &[u64]) -> from_server::Body {
         held: epochs.iter().map(held).collect(),
         settings: Some(pb::Settings {
             tick_seconds: server.tick_seconds,
+            targets: Vec::new(),
         }),
         ..pb::Welcome::default()
     })

@@ -18,6 +18,23 @@ pub struct Config {
     pub channels: Vec<Channel>,
     /// Facts about hosts, by glob over their name; the last match wins for each fact.
     pub hosts: Vec<HostFacts>,
+    /// What is watched without an agent, by ping.
+    pub targets: Vec<Target>,
+}
+
+/// Something that is pinged by agents and has none itself: a printer, a switch, a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// What people call it.
+    pub name: String,
+    /// IPv4 or IPv6 address, or a name that the pinging host resolves.
+    pub address: String,
+    /// Glob over the names of the hosts that ping it; none: the server's pinger.
+    pub from: Option<String>,
+    /// Port to connect to where no ping is permitted.
+    pub tcp_port: Option<u16>,
+    /// How bad it is when it does not answer.
+    pub severity: Severity,
 }
 
 /// When people are there.
@@ -103,6 +120,10 @@ pub enum Measure {
     IoPressure,
     /// Seconds since the host was last heard of, without a goodbye.
     Silent,
+    /// Share of the pings to a target that had no answer, over the last minutes.
+    PingLoss,
+    /// A target that answered before does not any more: 1.
+    TargetDown,
 }
 
 /// A way out.
@@ -138,7 +159,7 @@ pub struct HostFacts {
 pub fn default_rules() -> Vec<Rule> {
     use Measure::{
         CpuBusy, CpuPressure, FilesystemReadonly, FilesystemUsed, InodesUsed, IoPressure,
-        MemoryPressure, MemoryUsed, Silent, SwapUsed,
+        MemoryPressure, MemoryUsed, PingLoss, Silent, SwapUsed, TargetDown,
     };
     use Severity::{Critical, Warning};
     // name, measure, bound, clear, hold, clear hold, severity
@@ -156,6 +177,8 @@ pub fn default_rules() -> Vec<Rule> {
         ("memory_pressure", MemoryPressure, 0.20, 0.10, 300, 300, Warning),
         ("io_pressure", IoPressure, 0.50, 0.30, 900, 300, Warning),
         ("silent", Silent, 30.0, 30.0, 0, 0, Critical),
+        ("target_down", TargetDown, 1.0, 1.0, 0, 0, Warning),
+        ("ping_loss", PingLoss, 0.10, 0.02, 0, 120, Warning),
     ];
     let mut rules = Vec::with_capacity(table.len());
     for (name, measure, bound, clear, hold_seconds, clear_seconds, severity) in table {
@@ -180,6 +203,7 @@ impl Default for Config {
             rules: default_rules(),
             channels: Vec::new(),
             hosts: Vec::new(),
+            targets: Vec::new(),
         }
     }
 }

@@ -134,6 +134,8 @@ impl Engine {
             | Measure::CpuPressure
             | Measure::MemoryPressure
             | Measure::IoPressure
+            | Measure::PingLoss
+            | Measure::TargetDown
             | Measure::Silent => format!(" (bound {})", words::percent(rule.bound)),
         };
         let why = format!("{what} for {held}{bound}{left}");

@@ -83,7 +83,10 @@ fn bounds(reader: &mut Reader<'_>, section: &Section<'_>, rule: &mut Rule) {
         }
     }
     if let Some((clear, at)) = reader.number(section, "clear") {
-        if rule.measure == Measure::Silent || rule.measure == Measure::FilesystemReadonly {
+        if matches!(
+            rule.measure,
+            Measure::Silent | Measure::FilesystemReadonly | Measure::TargetDown
+        ) {
             let text = format!("{} has no \"clear\": it clears by itself", section.title);
             reader.mistake(at, text, Some("leave it out".to_owned()));
         } else if !(0.0..=rule.bound).contains(&clear) {
@@ -119,6 +122,7 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
         | Measure::MemoryUsed
         | Measure::SwapUsed
         | Measure::CpuBusy
+        | Measure::PingLoss
         | Measure::CpuPressure
         | Measure::MemoryPressure
         | Measure::IoPressure => {
@@ -135,7 +139,7 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
                 format!("write it like {share}"),
             ))
         }
-        Measure::FilesystemReadonly => Err((
+        Measure::FilesystemReadonly | Measure::TargetDown => Err((
             "this rule knows only yes and no".to_owned(),
             "leave it out; enabled = false turns the rule off".to_owned(),
         )),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dawnwatch_proto::probe::{self, DOWN_PROBES};
 use dawnwatch_proto::{MISSING, Schema, Series};
 use serde::{Deserialize, Serialize};
 
@@ -166,7 +167,8 @@ impl Plan {
             Measure::CpuPressure => self.cpu_waiting.and_then(|c| c.rate(rows)),
             Measure::MemoryPressure => self.memory_stalled.and_then(|c| c.rate(rows)),
             Measure::IoPressure => self.io_stalled.and_then(|c| c.rate(rows)),
-            Measure::Silent => None,
+            // Judged over time, and over more than one host.
+            Measure::Silent | Measure::PingLoss | Measure::TargetDown => None,
         };
         if let Some(value) = whole_host {
             found("", value);
@@ -241,6 +243,8 @@ impl Plan {
             Measure::CpuPressure => "node_pressure_cpu_waiting_seconds_total".to_owned(),
             Measure::MemoryPressure => "node_pressure_memory_stalled_seconds_total".to_owned(),
             Measure::IoPressure => "node_pressure_io_stalled_seconds_total".to_owned(),
+            Measure::PingLoss => probe::LOST.to_owned(),
+            Measure::TargetDown => probe::SUCCESS.to_owned(),
             Measure::Silent => String::new(),
         }
     }
@@ -273,7 +277,9 @@ impl Plan {
             | Measure::CpuPressure
             | Measure::MemoryPressure
             | Measure::IoPressure
-            | Measure::Silent => None,
+            | Measure::Silent
+            | Measure::PingLoss
+            | Measure::TargetDown => None,
         }
     }
 
@@ -349,6 +355,8 @@ pub(crate) fn phrase(measure: Measure, subject: &str, value: f64) -> String {
         Measure::MemoryPressure => format!("everything waits for memory {share} of the time"),
         Measure::IoPressure => format!("everything waits for I/O {share} of the time"),
         Measure::Silent => "silent".to_owned(),
+        Measure::PingLoss => format!("loses {share} of pings"),
+        Measure::TargetDown => "does not answer".to_owned(),
     }
 }
 
@@ -372,6 +380,16 @@ pub(crate) fn condition(rule: &crate::config::Rule) -> String {
             return format!(
                 "nothing heard for {:.0} s, and no goodbye",
                 rule.bound.max(0.0)
+            );
+        }
+        Measure::TargetDown => {
+            return format!(
+                "{DOWN_PROBES} pings in a row without an answer, where answers came before"
+            );
+        }
+        Measure::PingLoss => {
+            return format!(
+                "{bound} of the pings of the last minutes lost, or far more than usual"
             );
         }
     };
