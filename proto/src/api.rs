@@ -20,6 +20,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::people::Role;
+
 use crate::HostId;
 use crate::review::{Importance, Review, Severity, Verdict};
 

@@ -7,12 +7,14 @@
 //! - [`wire`]: the row codec and its state on both ends of a connection.
 //! - [`review`]: one night as one value, and its text form.
 //! - [`api`]: the documents of the JSON API.
+//! - [`people`]: people and their roles, as these documents tell of them.
 //! - [`untrusted`]: how text from elsewhere reaches a terminal.
 
 pub mod api;
 pub mod event;
 pub mod host;
 pub mod joinline;
+pub mod people;
 pub mod probe;
 pub mod review;
 pub mod series;
@@ -44,6 +46,9 @@ pub const PROTOCOL: u32 = 1;
 
 /// The port of the agents' gRPC listener.
 pub const AGENT_PORT: u16 = 7443;
+
+/// The port that people reach the page by.
+pub const PAGE_PORT: u16 = 7440;
 
 /// The name every server certificate carries, whatever address an agent dials.
 pub const SERVER_NAME: &str = "dawnwatch-server";

@@ -1,6 +1,7 @@
 //! Knows all rooms: starts them in order, stops them in the other.
 
 mod start;
+mod web;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
 use crate::clock::{Clock, Stamper};
-use crate::config::Settings;
+use crate::config::{Settings, WebSettings};
 use crate::history::History;
 use crate::identity::{self, Enrolment, Identity, Limits};
 use crate::ingest::Ingest;
@@ -25,9 +26,10 @@ use crate::journal::{self, Journal, Submit, Written};
 use crate::notify::{self, Outbox};
 use crate::published::Published;
 use crate::watch::{self, Recovered, Tools, Watch};
+use crate::web::Web;
 use crate::{api, nights};
 
-pub use start::{Failed, Options, Ready, load_settings};
+pub use start::{Failed, Options, Page, Ready, load_settings};
 
 /// Streams that are told to drain get this long to take their last acknowledgement.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
@@ -84,6 +86,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     let _lock = start::lock(&options.data)?;
     let settings = load_settings(&options)?;
     let (listener, address) = start::bind(options.listen.unwrap_or(settings.listen)).await?;
+    let port = web::Port::bind(&options, &settings).await?;
     let names = start::names(&options, &settings);
     let (tx, rx) = mpsc::channel(journal::QUEUE);
     let (identity, first) = Identity::open(&options.data.join("identity"), clock.wall(), &names)?;
@@ -124,16 +127,16 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         stopping,
     };
     let (stop, stopped) = tokio_watch::channel(false);
-    let api = running.api(&history, &published, stopped.clone(), address, &names)?;
+    let state = running.state(&history, &published, &stopped, address, &names);
+    let people = running.people(port, state, settings.web, &names)?;
     let agents = running.agents(listener, Arc::clone(&published), stopped)?;
-    let pin = data_encoding::HEXUPPER.encode(&running.identity.pin());
-    let hosts = running.identity.hosts().len();
-    tracing::info!(%address, hosts, "ready");
+    tracing::info!(%address, hosts = running.identity.hosts().len(), "ready");
     ready(&start::Ready {
         address,
         names,
         first,
-        pin,
+        pin: data_encoding::HEXUPPER.encode(&running.identity.pin()),
+        web: people.page,
     });
     let ended = running
         .until_stopped(&mut threads.failure, &mut signals)
@@ -143,11 +146,19 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     running.stopping.store(true, Ordering::Relaxed);
     tokio::select! {
         ended = running.shut_down(threads, ended, agents) => {
-            api.abort();
+            people.api.abort();
+            people.port.abort();
             ended
         }
         () = signals.end() => Err(Failed::Cut),
     }
+}
+
+/// What serves people.
+struct Served {
+    api: tokio::task::JoinHandle<()>,
+    port: tokio::task::JoinHandle<()>,
+    page: Option<Page>,
 }
 
 /// The threads of journal and watch.
@@ -205,27 +216,45 @@ impl Signals {
 }
 
 impl Running {
-    /// Serves the JSON API on its Unix socket.
-    fn api(
+    /// What the handlers of the API and the pages share.
+    fn state(
         &self,
         history: &Arc<History>,
         published: &Arc<Published>,
-        stopped: tokio_watch::Receiver<bool>,
+        stopped: &tokio_watch::Receiver<bool>,
         address: SocketAddr,
         names: &[String],
-    ) -> Result<tokio::task::JoinHandle<()>, Failed> {
-        let state = api::State {
+    ) -> api::State {
+        api::State {
             data: self.options.data.clone(),
             clock: self.clock,
             history: Arc::clone(history),
             published: Arc::clone(published),
             identity: Arc::clone(&self.identity),
             journal: self.journal.clone(),
-            stopped,
+            stopped: stopped.clone(),
             agents: start::dial(address, names),
-        };
+        }
+    }
+
+    /// Serves people, on the Unix socket and on their port.
+    fn people(
+        &self,
+        port: Option<web::Port>,
+        state: api::State,
+        settings: WebSettings,
+        names: &[String],
+    ) -> Result<Served, Failed> {
         let socket = api::bind(&self.options.data)?;
-        Ok(tokio::spawn(api::serve(socket, state)))
+        let web = Web::new(Arc::new(state), settings, names);
+        let host = names.last().map_or("localhost", String::as_str);
+        let page = port.as_ref().map(|port| port.page(host));
+        let port = match port {
+            Some(port) => port.serve(&web, self.journal.clone())?,
+            None => tokio::spawn(std::future::ready(())),
+        };
+        let api = tokio::spawn(crate::web::serve_socket(socket, web));
+        Ok(Served { api, port, page })
     }
 
     /// Serves the agents' port.

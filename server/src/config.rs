@@ -8,6 +8,7 @@ mod channels;
 mod mistake;
 mod reader;
 mod rules;
+mod web;
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -20,6 +21,7 @@ use crate::notify::ChannelSettings;
 use reader::{Reader, Section};
 
 pub use mistake::{Mistake, Mistakes};
+pub use web::{Tls, WebSettings};
 
 /// Longest service, owner or site: longer ones are no names, and they are shown in tables.
 const FACT_CHARS_MAX: usize = 64;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub names: Vec<String>,
     /// How each channel sends, in the order of `engine.channels`.
     pub channels: Vec<ChannelSettings>,
+    /// Where and how people are served.
+    pub web: WebSettings,
 }
 
 impl Settings {
@@ -51,6 +55,7 @@ impl Settings {
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT)),
             names: Vec::new(),
             channels: Vec::new(),
+            web: WebSettings::default(),
         }
     }
 }
@@ -69,9 +74,15 @@ pub fn parse(text: &str, path: &str, guessed_zone: &str) -> Result<Settings, Mis
     let mut settings = Settings::defaults(guessed_zone);
     let (root, mut reader) = Reader::start(text);
     let root = Section::root(&root);
-    reader.known(&root, &["server", "calendar", "rules", "channel", "host"]);
+    reader.known(
+        &root,
+        &["server", "web", "calendar", "rules", "channel", "host"],
+    );
     if let Some(section) = reader.section(&root, "server") {
         server(&mut reader, &section, &mut settings);
+    }
+    if let Some(section) = reader.section(&root, "web") {
+        web::read(&mut reader, &section, &mut settings.web);
     }
     if let Some(section) = reader.section(&root, "calendar") {
         calendar::read(&mut reader, &section, &mut settings.engine.calendar);

@@ -16,7 +16,8 @@
 //! - [`published`]: what readers see.
 //! - [`history`]: the head and the hour files.
 //! - [`notify`]: the outbox and its channels.
-//! - [`api`]: the JSON API on a Unix socket.
+//! - [`api`]: the JSON API.
+//! - [`web`]: the port for people and the Unix socket: logins, roles, pages.
 
 pub mod api;
 pub mod app;
@@ -33,3 +34,4 @@ pub mod notify;
 mod plain;
 pub mod published;
 pub mod watch;
+pub mod web;

@@ -42,6 +42,9 @@ enum Command {
         /// A further name or address that agents reach this server by; may be given again.
         #[arg(long = "name", value_name = "NAME")]
         names: Vec<String>,
+        /// Where to listen for people, in place of listen in [web].
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        web: Option<SocketAddr>,
     },
     /// Reads the configuration and says all that is wrong with it.
     Check,
@@ -75,11 +78,12 @@ fn main() -> ExitCode {
         config: arguments.config,
         listen: None,
         names: Vec::new(),
+        web: None,
     };
     let done = match arguments.command {
         None => serve(options),
-        Some(Command::Run { listen, names }) => {
-            (options.listen, options.names) = (listen, names);
+        Some(Command::Run { listen, names, web }) => {
+            (options.listen, options.names, options.web) = (listen, names, web);
             serve(options)
         }
         Some(Command::Check) => {
@@ -121,6 +125,12 @@ fn print_ready(ready: &app::Ready, data: &std::path::Path) {
         ready.dial(),
         ready.pin
     );
+    if let Some(page) = &ready.web {
+        println!("Page     {}", page.url);
+        if let Some(tunnel) = &page.tunnel {
+            println!("         from elsewhere: {tunnel}");
+        }
+    }
     println!("Review   dawnwatch --data {}", data.display());
     let token = format!("dawnwatch --data {} token create", data.display());
     match &ready.first {

@@ -114,7 +114,8 @@ impl Server {
         command
             .arg("--data")
             .arg(data)
-            .args(["run", "--listen", &listen.to_string()]);
+            .args(["run", "--listen", &listen.to_string()])
+            .args(["--web", "127.0.0.1:0"]);
         command.envs(options.env.iter().cloned());
         command
             .stdin(Stdio::null())

@@ -481,7 +481,7 @@ fn start(data: &Path, listen: &str) -> Output {
     command
         .arg("--data")
         .arg(data)
-        .args(["run", "--listen", listen]);
+        .args(["run", "--listen", listen, "--web", "127.0.0.1:0"]);
     let command = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

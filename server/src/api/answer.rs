@@ -1,13 +1,16 @@
 //! How answers and failures look.
 
 use axum::Json;
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use dawnwatch_proto::api::Problem;
+use serde::de::DeserializeOwned;
 
 /// A failure with its status.
 #[derive(Debug)]
-pub(super) struct Failure(pub(super) StatusCode, pub(super) Problem);
+pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) Problem);
 
 /// An answer or a failure.
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
@@ -18,15 +21,18 @@ impl IntoResponse for Failure {
     }
 }
 
+/// A failure with nothing near to suggest.
+pub(crate) fn failure(status: StatusCode, error: impl Into<String>) -> Failure {
+    let problem = Problem {
+        error: error.into(),
+        suggestions: Vec::new(),
+    };
+    Failure(status, problem)
+}
+
 /// The request makes no sense.
 pub(super) fn bad(error: impl Into<String>) -> Failure {
-    Failure(
-        StatusCode::BAD_REQUEST,
-        Problem {
-            error: error.into(),
-            suggestions: Vec::new(),
-        },
-    )
+    failure(StatusCode::BAD_REQUEST, error)
 }
 
 /// There is no such thing; near names help.
@@ -57,24 +63,33 @@ pub(super) fn not_found<'a>(
 
 /// The server cannot do it now.
 pub(super) fn unavailable(error: impl Into<String>) -> Failure {
-    Failure(
-        StatusCode::SERVICE_UNAVAILABLE,
-        Problem {
-            error: error.into(),
-            suggestions: Vec::new(),
-        },
-    )
+    failure(StatusCode::SERVICE_UNAVAILABLE, error)
 }
 
-/// Any other path.
-pub(super) async fn no_such_request() -> Failure {
-    let error =
-        "this server does not know the request; command and server may be of different versions";
-    Failure(
-        StatusCode::NOT_FOUND,
-        Problem {
-            error: error.to_owned(),
-            suggestions: Vec::new(),
-        },
-    )
+/// What stands behind the `?`; what cannot be read is answered with a [`Problem`].
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Query<T>, Failure> {
+        let read = axum::extract::Query::from_request_parts(parts, state).await;
+        read.map(|axum::extract::Query(found)| Query(found))
+            .map_err(|refused| failure(refused.status(), refused.body_text()))
+    }
+}
+
+/// The body, in JSON; what cannot be read is answered with a [`Problem`].
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Body<T>, Failure> {
+        let read = Json::from_request(request, state).await;
+        read.map(|Json(found)| Body(found))
+            .map_err(|refused| failure(refused.status(), refused.body_text()))
+    }
 }

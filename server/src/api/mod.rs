@@ -1,5 +1,6 @@
-//! The JSON API on a Unix socket in the data directory. Who may open the socket (root, or the server's own user) needs no
-//! login. Reads come from the published view and from history; acts go to the journal like everything else.
+//! The JSON API, on a Unix socket in the data directory and on the port for people. Who may open the socket (root, or the
+//! server's own user) needs no login; [`crate::web`] says who may do what. Reads come from the published view and from
+//! history; acts go to the journal like everything else.
 //!
 //! The requests are listed in [`dawnwatch_proto::api`].
 
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -24,8 +24,7 @@ use crate::identity::Identity;
 use crate::journal::Submit;
 use crate::published::Published;
 
-/// Largest request body: an act with a remark is far below it.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) use answer::{Failure, failure};
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -75,10 +74,9 @@ pub fn bind(data: &Path) -> Result<UnixListener, BindError> {
     bound.map_err(|source| BindError { path, source })
 }
 
-/// Serves until the server stops.
-pub async fn serve(listener: UnixListener, state: State) {
-    let mut stopped = state.stopped.clone();
-    let router = Router::new()
+/// The routes of the API; each has its row in [`crate::web::access::ROUTES`].
+pub fn router() -> Router<Arc<State>> {
+    Router::new()
         .route("/api/v1/now", get(read::now))
         .route("/api/v1/hosts", get(read::hosts))
         .route("/api/v1/series", get(read::series))
@@ -93,16 +91,4 @@ pub async fn serve(listener: UnixListener, state: State) {
             "/api/v1/tokens",
             get(write::tokens).post(write::create_token),
         )
-        .fallback(answer::no_such_request)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Arc::new(state));
-    let stop = async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    if let Err(error) = axum::serve(listener, router)
-        .with_graceful_shutdown(stop)
-        .await
-    {
-        tracing::error!(%error, "API failed");
-    }
 }

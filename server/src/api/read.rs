@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Path, State as Shared};
 use dawnwatch_proto::Series;
 use dawnwatch_proto::api::{History, Host, Incident, LiveReview, NightHead, Now, Rule};
 use dawnwatch_proto::review::Review;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::State;
-use super::answer::{Answer, Failure, bad, not_found, unavailable};
+use super::answer::{Answer, Failure, Query, bad, not_found, unavailable};
 use crate::history::query::{thin, values};
 use crate::nights;
 

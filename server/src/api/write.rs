@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, State as Shared};
+use axum::{Extension, Json};
 use dawnwatch_engine::input::{Act as EngineAct, Input, Order};
 use dawnwatch_proto::api::{Act, Incident, NewToken, Token, TokenState};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::State;
-use super::answer::{Answer, Failure, bad, unavailable};
+use super::answer::{Answer, Body, Failure, bad, unavailable};
 use super::read::find_incident;
 use crate::journal::Submit;
+use crate::web::person::Person;
 
 /// An act that the watch has not judged by then is answered as under way.
 const JUDGED_WITHIN: Duration = Duration::from_secs(5);
@@ -33,7 +34,8 @@ const TOKEN_USES_MAX: u32 = 10_000;
 pub(super) async fn acknowledge(
     Shared(state): Shared<Arc<State>>,
     Path(id): Path<String>,
-    Json(act): Json<Act>,
+    Extension(person): Extension<Person>,
+    Body(act): Body<Act>,
 ) -> Answer<Incident> {
     let incident = find_incident(&state, &id)?;
     if act.note.len() > NOTE_BYTES_MAX {
@@ -54,10 +56,11 @@ pub(super) async fn acknowledge(
             incident.id
         )));
     }
-    let by = if act.by.is_empty() {
-        "root".to_owned()
-    } else {
+    // Root may act for somebody; who is logged in acts as nobody else.
+    let by = if person.is_root() && !act.by.is_empty() {
         act.by
+    } else {
+        person.name
     };
     let order = Order {
         by,
@@ -113,7 +116,7 @@ pub(super) async fn tokens(Shared(state): Shared<Arc<State>>) -> Json<Vec<TokenS
 
 pub(super) async fn create_token(
     Shared(state): Shared<Arc<State>>,
-    Json(wanted): Json<NewToken>,
+    Body(wanted): Body<NewToken>,
 ) -> Answer<Token> {
     if wanted.uses == 0 || wanted.uses > TOKEN_USES_MAX {
         return Err(bad(format!(

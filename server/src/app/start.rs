@@ -32,6 +32,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Further names for the join line.
     pub names: Vec<String>,
+    /// Where to listen for people, over what the configuration says.
+    pub web: Option<SocketAddr>,
 }
 
 /// What the server says when agents can connect.
@@ -45,6 +47,19 @@ pub struct Ready {
     pub first: First,
     /// SHA-256 of the CA's key, for comparing by eye.
     pub pin: String,
+    /// Where people are served; none where the page is off.
+    pub web: Option<Page>,
+}
+
+/// Where people are served.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The bound address.
+    pub address: SocketAddr,
+    /// What to type into a browser that can reach it.
+    pub url: String,
+    /// How to reach it from elsewhere where it listens on loopback alone.
+    pub tunnel: Option<String>,
 }
 
 /// Why the server did not start or did not go on.
@@ -82,6 +97,27 @@ pub enum Failed {
         /// What the system said.
         source: io::Error,
     },
+    /// The port for people is taken or not allowed.
+    #[error(
+        "cannot serve the page at {address}: {source}; {}",
+        if source.kind() == io::ErrorKind::AddrInUse {
+            "another program listens there (ss -tlnp names it): stop that one, or set listen in [web] or --web to another port"
+        } else {
+            "set listen in [web] or --web to an address of this machine, or to \"off\""
+        }
+    )]
+    Web {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The page must not be served like this.
+    #[error("{0}")]
+    Unencrypted(String),
+    /// The page's certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] crate::web::tls::CertificateError),
     /// The CA or the hosts cannot be read or made.
     #[error(transparent)]
     Identity(#[from] crate::identity::IdentityError),
@@ -141,13 +177,22 @@ impl Failed {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failed::Config(_) | Failed::ConfigFile { .. } => 78,
-            Failed::Data { source, .. } | Failed::Listen { source, .. }
+            Failed::Config(_)
+            | Failed::ConfigFile { .. }
+            | Failed::Unencrypted(_)
+            | Failed::Certificate(_) => 78,
+            Failed::Data { source, .. }
+            | Failed::Listen { source, .. }
+            | Failed::Web { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
                 77
             }
-            Failed::Data { .. } | Failed::InUse(_) | Failed::Listen { .. } | Failed::Api(_) => 73,
+            Failed::Data { .. }
+            | Failed::InUse(_)
+            | Failed::Listen { .. }
+            | Failed::Web { .. }
+            | Failed::Api(_) => 73,
             Failed::Identity(_)
             | Failed::Journal(_)
             | Failed::Watch(_)
