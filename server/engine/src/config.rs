@@ -124,6 +124,24 @@ pub enum Measure {
     PingLoss,
     /// A target that answered before does not any more: 1.
     TargetDown,
+    /// A systemd unit is in the state "failed": 1, for each unit that agents show.
+    UnitFailed,
+    /// How often a systemd unit was restarted by systemd within ten minutes.
+    UnitRestarts,
+    /// Processes killed for lack of memory within ten minutes, on the host and in each unit.
+    OomKills,
+    /// Degrees Celsius, for each sensor.
+    Temperature,
+    /// Share of a sensor's critical temperature; at least 1 while the hardware raises its alarm.
+    TemperatureOfCritical,
+    /// The kernel's clock is not disciplined by a time server: 1.
+    ClockUnsynced,
+    /// Disks that a RAID array lacks.
+    RaidMissing,
+    /// Used share of the table of tracked connections.
+    ConntrackUsed,
+    /// Used share of the file handles of the whole host.
+    FileHandlesUsed,
 }
 
 /// A way out.
@@ -158,10 +176,12 @@ pub struct HostFacts {
 #[must_use]
 pub fn default_rules() -> Vec<Rule> {
     use Measure::{
-        CpuBusy, CpuPressure, FilesystemReadonly, FilesystemUsed, InodesUsed, IoPressure,
-        MemoryPressure, MemoryUsed, PingLoss, Silent, SwapUsed, TargetDown,
+        ClockUnsynced, ConntrackUsed, CpuBusy, CpuPressure, FileHandlesUsed, FilesystemReadonly,
+        FilesystemUsed, InodesUsed, IoPressure, MemoryPressure, MemoryUsed, OomKills, PingLoss,
+        RaidMissing, Silent, SwapUsed, TargetDown, Temperature, TemperatureOfCritical, UnitFailed,
+        UnitRestarts,
     };
-    use Severity::{Critical, Warning};
+    use Severity::{Critical, Info, Warning};
     // name, measure, bound, clear, hold, clear hold, severity
     #[rustfmt::skip]
     let table = [
@@ -176,6 +196,15 @@ pub fn default_rules() -> Vec<Rule> {
         ("cpu_pressure", CpuPressure, 0.60, 0.40, 900, 300, Warning),
         ("memory_pressure", MemoryPressure, 0.20, 0.10, 300, 300, Warning),
         ("io_pressure", IoPressure, 0.50, 0.30, 900, 300, Warning),
+        ("unit_failed", UnitFailed, 1.0, 0.5, 30, 60, Warning),
+        ("unit_restarting", UnitRestarts, 5.0, 0.0, 0, 0, Warning),
+        ("unit_oom", OomKills, 1.0, 0.0, 0, 0, Warning),
+        ("temperature_high", Temperature, 90.0, 85.0, 120, 300, Warning),
+        ("temperature_critical", TemperatureOfCritical, 1.0, 0.95, 60, 300, Critical),
+        ("clock_unsynced", ClockUnsynced, 1.0, 0.5, 3_600, 300, Info),
+        ("raid_degraded", RaidMissing, 1.0, 0.0, 60, 60, Critical),
+        ("conntrack_full", ConntrackUsed, 0.90, 0.80, 60, 300, Critical),
+        ("open_files_full", FileHandlesUsed, 0.90, 0.80, 60, 300, Warning),
         ("silent", Silent, 30.0, 30.0, 0, 0, Critical),
         ("target_down", TargetDown, 1.0, 1.0, 0, 0, Warning),
         ("ping_loss", PingLoss, 0.10, 0.02, 0, 120, Warning),

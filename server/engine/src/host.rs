@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{HostClock, ms_between};
 use crate::config::Rule;
 use crate::coverage::Watched;
-use crate::detect::measure::{Plan, Rows};
+use crate::detect::growth::Growths;
+use crate::detect::measure::{Known, Plan, Rows};
 use crate::detect::threshold::{Edge, Firing, GONE_MS, Phase, Sample, Slot};
 use crate::input::HostCard;
 
@@ -58,6 +59,8 @@ pub(crate) struct Host {
     pub(crate) refused: u64,
     /// Last moment of silence that ended, for telling its cause: since, until, incident.
     pub(crate) returned: Option<(Timestamp, u64)>,
+    /// What counters of units grew by of late.
+    pub(crate) growths: Growths,
 }
 
 /// A goodbye that holds.
@@ -130,6 +133,7 @@ impl Host {
             troubles: BTreeMap::new(),
             refused: 0,
             returned: None,
+            growths: Growths::default(),
         }
     }
 
@@ -238,10 +242,17 @@ impl Host {
         }
         if !how.live {
             self.cpu_ratio = plan.cpu_busy(rows);
+            plan.subjects.counters(row, |measure, subject, value| {
+                self.growths.take(measure, subject, how.clock_ms, value);
+            });
         }
+        let known = Known {
+            writable: &self.writable,
+            growths: (!how.live).then_some(&self.growths),
+        };
         let slots = &mut self.slots;
         for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.enabled) {
-            plan.each(rule.measure, rows, &self.writable, |subject, value| {
+            plan.each(rule.measure, rows, known, |subject, value| {
                 let Some(slot) = slot_for(slots, rule, subject, value) else {
                     return;
                 };

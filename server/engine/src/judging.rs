@@ -4,9 +4,8 @@ use dawnwatch_proto::HostId;
 use jiff::Timestamp;
 
 use crate::clock::ms_between;
-use crate::config::Measure;
 use crate::detect::threshold::{Edge, Firing, Pending, Phase};
-use crate::detect::{Anomaly, absence, measure};
+use crate::detect::{Anomaly, absence, phrase};
 use crate::effect::Entry;
 use crate::engine::{Engine, Out};
 use crate::host::{Found, How};
@@ -118,27 +117,19 @@ impl Engine {
         }
         let rule = &self.state.config.rules[found.rule.unwrap_or(0)];
         let subject = slot.map_or(String::new(), |s| s.subject.clone());
-        let what = measure::phrase(rule.measure, &subject, found.value);
+        let what = phrase::phrase(rule.measure, &subject, found.value);
         let held = words::duration(ms_between(pending.since, how.at));
         let left = found
             .left
             .as_ref()
             .map_or(String::new(), |left| format!(", {left}"));
-        let bound = match rule.measure {
-            Measure::FilesystemReadonly => String::new(),
-            Measure::FilesystemUsed
-            | Measure::InodesUsed
-            | Measure::MemoryUsed
-            | Measure::SwapUsed
-            | Measure::CpuBusy
-            | Measure::CpuPressure
-            | Measure::MemoryPressure
-            | Measure::IoPressure
-            | Measure::PingLoss
-            | Measure::TargetDown
-            | Measure::Silent => format!(" (bound {})", words::percent(rule.bound)),
+        let bound = phrase::bound(rule);
+        // What fires at once has not held for any time.
+        let held = match rule.hold_seconds {
+            0 => String::new(),
+            _ => format!(" for {held}"),
         };
-        let why = format!("{what} for {held}{bound}{left}");
+        let why = format!("{what}{held}{bound}{left}");
         let anomaly = Anomaly {
             rule: rule.name.clone(),
             subject,

@@ -8,9 +8,11 @@
 //! channel ops night=critical day=warning reviews
 //! rule memory_full off | rule disk_full hold=60 bound=0.95 severity=warning
 //! fact db* importance=high owner=ruiz service=billing
-//! host web01 disks=/,/data                  joins and reports every 10 s from here on
+//! host web01 disks=/,/data units=a.service hardware      joins and reports every 10 s from here on
 //! join web02                                joins, and its agent never says a word
 //! set web01 /data=0.96 memory=0.5 cpu=0.1 swap=0 iowait=0 readonly:/data=1
+//! set web01 failed:a.service=1 restarts:a.service=5 oom:a.service=1 oom=1              where it has units
+//! set web01 temperature=95 array=1 connections=0.9 files=0.9 synced=0                  where it has hardware
 //! run 5m | until sat 03:12 | until 2026-10-05 07:00
 //! cut web01 | mend web01 [slowly]           the way to the server: samples are spooled, then come late
 //! kill web01 | boot web01 [clean]           the host itself

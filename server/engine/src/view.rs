@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{add_ms, ms_between};
 use crate::config::HostFacts;
-use crate::detect::absence;
-use crate::detect::measure::{self, Rows};
+use crate::detect::measure::Rows;
+use crate::detect::{absence, phrase};
 use crate::engine::{Changed, Engine};
 use crate::host::Host;
 use crate::incident::{Incident, State};
@@ -278,7 +278,7 @@ impl Engine {
     fn rules(&self) -> Vec<api::Rule> {
         let config = &self.state.config;
         let set = config.rules.iter().map(|rule| {
-            let condition = measure::condition(rule);
+            let condition = phrase::condition(rule);
             let (condition, wakes) = if rule.enabled {
                 (condition, policy::wakes(rule.severity, config))
             } else {

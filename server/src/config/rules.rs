@@ -15,6 +15,15 @@ const SILENT_SECONDS_MIN: f64 = 20.0;
 /// A host that may be silent for longer than a day is not watched.
 const SILENT_SECONDS_MAX: f64 = 86_400.0;
 
+/// Largest count that a rule can wait for: what is over it is never reached within ten minutes.
+const COUNT_MAX: f64 = 1_000.0;
+
+/// Below this every machine would be too hot.
+const CELSIUS_MIN: f64 = 20.0;
+
+/// Above this no machine works.
+const CELSIUS_MAX: f64 = 150.0;
+
 /// How the severities are written.
 pub(super) const SEVERITIES: [(&str, Severity); 3] = [
     ("info", Severity::Info),
@@ -83,10 +92,7 @@ fn bounds(reader: &mut Reader<'_>, section: &Section<'_>, rule: &mut Rule) {
         }
     }
     if let Some((clear, at)) = reader.number(section, "clear") {
-        if matches!(
-            rule.measure,
-            Measure::Silent | Measure::FilesystemReadonly | Measure::TargetDown
-        ) {
+        if clears_itself(rule.measure) {
             let text = format!("{} has no \"clear\": it clears by itself", section.title);
             reader.mistake(at, text, Some("leave it out".to_owned()));
         } else if !(0.0..=rule.bound).contains(&clear) {
@@ -99,6 +105,17 @@ fn bounds(reader: &mut Reader<'_>, section: &Section<'_>, rule: &mut Rule) {
             rule.clear = clear;
         }
     }
+}
+
+/// Whether a measure knows only yes and no, or ends by itself.
+fn clears_itself(measure: Measure) -> bool {
+    matches!(
+        measure,
+        Measure::Silent
+            | Measure::FilesystemReadonly
+            | Measure::UnitFailed
+            | Measure::ClockUnsynced
+    )
 }
 
 /// The bound: a number, or for silence a length of time.
@@ -125,7 +142,10 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
         | Measure::PingLoss
         | Measure::CpuPressure
         | Measure::MemoryPressure
-        | Measure::IoPressure => {
+        | Measure::IoPressure
+        | Measure::ConntrackUsed
+        | Measure::FileHandlesUsed
+        | Measure::TemperatureOfCritical => {
             if bound > 0.0 && bound <= 1.0 {
                 return Ok(());
             }
@@ -139,7 +159,24 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
                 format!("write it like {share}"),
             ))
         }
-        Measure::FilesystemReadonly | Measure::TargetDown => Err((
+        Measure::UnitRestarts | Measure::OomKills | Measure::RaidMissing => {
+            if (1.0..=COUNT_MAX).contains(&bound) {
+                return Ok(());
+            }
+            let why = format!("a count from 1 to {COUNT_MAX} is wanted");
+            Err((why, "write it like 5".to_owned()))
+        }
+        Measure::Temperature => {
+            if (CELSIUS_MIN..=CELSIUS_MAX).contains(&bound) {
+                return Ok(());
+            }
+            let why = format!("degrees Celsius from {CELSIUS_MIN} to {CELSIUS_MAX} are wanted");
+            Err((why, "the default is 90".to_owned()))
+        }
+        Measure::FilesystemReadonly
+        | Measure::TargetDown
+        | Measure::UnitFailed
+        | Measure::ClockUnsynced => Err((
             "this rule knows only yes and no".to_owned(),
             "leave it out; enabled = false turns the rule off".to_owned(),
         )),

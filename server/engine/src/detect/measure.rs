@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dawnwatch_proto::probe::{self, DOWN_PROBES};
+use dawnwatch_proto::probe;
 use dawnwatch_proto::{MISSING, Schema, Series};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Measure;
+use crate::detect::growth::Growths;
+use crate::detect::subjects::Subjects;
 use crate::words;
 
 /// Rates over a longer time than this would smear an outage into a mean: no value.
@@ -19,7 +21,7 @@ const FILESYSTEMS_MAX: usize = 256;
 
 /// A column, and what turns its raw integer into a value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Column {
+pub(crate) struct Column {
     index: u32,
     scale: f64,
 }
@@ -54,6 +56,7 @@ pub(crate) struct Plan {
     memory_stalled: Option<Column>,
     io_stalled: Option<Column>,
     load1: Option<Column>,
+    pub(crate) subjects: Subjects,
 }
 
 /// A row and the one before it.
@@ -64,8 +67,23 @@ pub(crate) struct Rows<'a> {
     pub(crate) before: Option<(&'a [i64], i64)>,
 }
 
+/// What is known of a host beside a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    /// Mount points that were writable once.
+    pub(crate) writable: &'a BTreeSet<String>,
+    /// What counters grew by of late; none where the row is a heartbeat's, which tells no more than the ticks.
+    pub(crate) growths: Option<&'a Growths>,
+}
+
 impl Column {
-    fn read(self, row: &[i64]) -> Option<f64> {
+    /// A column that no row has.
+    pub(crate) const NONE: Column = Column {
+        index: u32::MAX,
+        scale: 1.0,
+    };
+
+    pub(crate) fn read(self, row: &[i64]) -> Option<f64> {
         let raw = *row.get(usize::try_from(self.index).ok()?)?;
         #[allow(
             clippy::cast_precision_loss,
@@ -141,7 +159,7 @@ impl Plan {
                 }
                 return;
             }
-            _ => return,
+            _ => return self.subjects.take(series, column),
         };
         *slot = Some(column);
     }
@@ -151,7 +169,7 @@ impl Plan {
         &self,
         measure: Measure,
         rows: Rows<'_>,
-        writable: &BTreeSet<String>,
+        known: Known<'_>,
         mut found: impl FnMut(&str, f64),
     ) {
         let row = rows.row;
@@ -159,7 +177,7 @@ impl Plan {
             Measure::FilesystemUsed => return self.on_mounts(|f| f.used(row), found),
             Measure::InodesUsed => return self.on_mounts(|f| f.inodes_used(row), found),
             Measure::FilesystemReadonly => {
-                return self.on_mounts(|f| f.turned_readonly(row, writable), found);
+                return self.on_mounts(|f| f.turned_readonly(row, known.writable), found);
             }
             Measure::MemoryUsed => self.memory_used(row),
             Measure::SwapUsed => self.swap_used(row),
@@ -167,6 +185,17 @@ impl Plan {
             Measure::CpuPressure => self.cpu_waiting.and_then(|c| c.rate(rows)),
             Measure::MemoryPressure => self.memory_stalled.and_then(|c| c.rate(rows)),
             Measure::IoPressure => self.io_stalled.and_then(|c| c.rate(rows)),
+            Measure::UnitFailed
+            | Measure::UnitRestarts
+            | Measure::OomKills
+            | Measure::Temperature
+            | Measure::TemperatureOfCritical
+            | Measure::ClockUnsynced
+            | Measure::RaidMissing
+            | Measure::ConntrackUsed
+            | Measure::FileHandlesUsed => {
+                return self.subjects.each(measure, row, known.growths, found);
+            }
             // Judged over time, and over more than one host.
             Measure::Silent | Measure::PingLoss | Measure::TargetDown => None,
         };
@@ -245,6 +274,15 @@ impl Plan {
             Measure::IoPressure => "node_pressure_io_stalled_seconds_total".to_owned(),
             Measure::PingLoss => probe::LOST.to_owned(),
             Measure::TargetDown => probe::SUCCESS.to_owned(),
+            Measure::UnitFailed
+            | Measure::UnitRestarts
+            | Measure::OomKills
+            | Measure::Temperature
+            | Measure::TemperatureOfCritical
+            | Measure::ClockUnsynced
+            | Measure::RaidMissing
+            | Measure::ConntrackUsed
+            | Measure::FileHandlesUsed => self.subjects.series(measure, subject),
             Measure::Silent => String::new(),
         }
     }
@@ -277,6 +315,15 @@ impl Plan {
             | Measure::CpuPressure
             | Measure::MemoryPressure
             | Measure::IoPressure
+            | Measure::UnitFailed
+            | Measure::UnitRestarts
+            | Measure::OomKills
+            | Measure::Temperature
+            | Measure::TemperatureOfCritical
+            | Measure::ClockUnsynced
+            | Measure::RaidMissing
+            | Measure::ConntrackUsed
+            | Measure::FileHandlesUsed
             | Measure::Silent
             | Measure::PingLoss
             | Measure::TargetDown => None,
@@ -341,61 +388,6 @@ fn used(total: f64, left: f64) -> Option<f64> {
     (total > 0.0).then(|| (1.0 - left / total).clamp(0.0, 1.0))
 }
 
-/// What is wrong, in a few words: `/data 96.2 % full`.
-pub(crate) fn phrase(measure: Measure, subject: &str, value: f64) -> String {
-    let share = words::percent(value);
-    match measure {
-        Measure::FilesystemUsed => format!("{subject} {share} full"),
-        Measure::InodesUsed => format!("{subject} {share} of inodes used"),
-        Measure::FilesystemReadonly => format!("{subject} became read-only"),
-        Measure::MemoryUsed => format!("memory {share} used"),
-        Measure::SwapUsed => format!("swap {share} used"),
-        Measure::CpuBusy => format!("CPU {share} busy"),
-        Measure::CpuPressure => format!("tasks wait for CPU {share} of the time"),
-        Measure::MemoryPressure => format!("everything waits for memory {share} of the time"),
-        Measure::IoPressure => format!("everything waits for I/O {share} of the time"),
-        Measure::Silent => "silent".to_owned(),
-        Measure::PingLoss => format!("loses {share} of pings"),
-        Measure::TargetDown => "does not answer".to_owned(),
-    }
-}
-
-/// A rule's condition, as the table of rules shows it.
-pub(crate) fn condition(rule: &crate::config::Rule) -> String {
-    let bound = words::percent(rule.bound);
-    let hold = words::duration(i64::from(rule.hold_seconds) * 1_000);
-    let what = match rule.measure {
-        Measure::FilesystemUsed => format!("a file system {bound} full or more"),
-        Measure::InodesUsed => format!("{bound} of a file system's inodes used or more"),
-        Measure::FilesystemReadonly => "a file system became read-only".to_owned(),
-        Measure::MemoryUsed => format!("memory {bound} used or more"),
-        Measure::SwapUsed => format!("swap {bound} used or more"),
-        Measure::CpuBusy => format!("CPU {bound} busy or more"),
-        Measure::CpuPressure => format!("tasks wait for CPU {bound} of the time or more"),
-        Measure::MemoryPressure => {
-            format!("everything waits for memory {bound} of the time or more")
-        }
-        Measure::IoPressure => format!("everything waits for I/O {bound} of the time or more"),
-        Measure::Silent => {
-            return format!(
-                "nothing heard for {:.0} s, and no goodbye",
-                rule.bound.max(0.0)
-            );
-        }
-        Measure::TargetDown => {
-            return format!(
-                "{DOWN_PROBES} pings in a row without an answer, where answers came before"
-            );
-        }
-        Measure::PingLoss => {
-            return format!(
-                "{bound} of the pings of the last minutes lost, or far more than usual"
-            );
-        }
-    };
-    format!("{what} for {hold}")
-}
-
 #[cfg(test)]
 mod tests {
     use dawnwatch_proto::Kind;
@@ -446,7 +438,11 @@ mod tests {
         };
         let mut got = None;
         let writable = BTreeSet::from(["/".to_owned()]);
-        plan().each(measure, rows, &writable, |_, value| got = Some(value));
+        let known = Known {
+            writable: &writable,
+            growths: None,
+        };
+        plan().each(measure, rows, known, |_, value| got = Some(value));
         let near = match (got, want) {
             (Some(got), Some(want)) => (got - want).abs() < 1e-9,
             (None, None) => true,
@@ -548,11 +544,12 @@ mod tests {
             row: &row,
             before: None,
         };
-        plan().each(
-            Measure::FilesystemReadonly,
-            rows,
-            &BTreeSet::new(),
-            |mount, value| panic!("{mount} {value}"),
-        );
+        let known = Known {
+            writable: &BTreeSet::new(),
+            growths: None,
+        };
+        plan().each(Measure::FilesystemReadonly, rows, known, |mount, value| {
+            panic!("{mount} {value}")
+        });
     }
 }

@@ -1,11 +1,15 @@
 //! The detectors: each looks at one host and says what is wrong and since when; what becomes of it is decided elsewhere.
 //!
-//! - `measure`: columns and what is reckoned from them.
+//! - `measure`: columns and what is reckoned from them; `subjects` for units, sensors and tables; `growth` over ten minutes.
+//! - `phrase`: measures in words.
 //! - `threshold`: a bound, held for a while, with hysteresis.
 //! - `absence`: a host that should talk and does not.
 
 pub(crate) mod absence;
+pub(crate) mod growth;
 pub(crate) mod measure;
+pub(crate) mod phrase;
+pub(crate) mod subjects;
 pub(crate) mod threshold;
 
 use dawnwatch_proto::review::Severity;

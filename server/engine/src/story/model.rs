@@ -9,6 +9,27 @@ use crate::input::HostCard;
 
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
+/// What a host has that is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Equipment<'a> {
+    /// Mount points, by commas.
+    pub(super) disks: &'a str,
+    /// Units of systemd, by commas.
+    pub(super) units: &'a str,
+    /// A sensor, an array of two disks, tables that fill up, a clock that a time server disciplines.
+    pub(super) hardware: bool,
+}
+
+impl Default for Equipment<'_> {
+    fn default() -> Self {
+        Equipment {
+            disks: "/",
+            units: "",
+            hardware: false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct HostModel {
     pub(super) id: HostId,
@@ -27,7 +48,7 @@ pub(super) struct HostModel {
 }
 
 impl HostModel {
-    pub(super) fn new(id: HostId, joined: Timestamp, disks: &str) -> HostModel {
+    pub(super) fn new(id: HostId, joined: Timestamp, what: Equipment<'_>) -> HostModel {
         let gauge = |name: &str| Series::new(name, Kind::Gauge);
         let mut series = vec![
             gauge("node_memory_MemTotal_bytes").quantum(1024, 1),
@@ -39,13 +60,17 @@ impl HostModel {
             let cpu = Series::new("node_cpu_seconds_total", Kind::Counter);
             series.push(cpu.label("cpu", "0").label("mode", mode).quantum(1, 100));
         }
-        for disk in disks.split(',') {
+        for disk in what.disks.split(',') {
             for name in ["size_bytes", "avail_bytes", "free_bytes"] {
                 let bytes = gauge(&format!("node_filesystem_{name}")).quantum(1024, 1);
                 series.push(bytes.label("mountpoint", disk));
             }
             let readonly = gauge("node_filesystem_readonly");
             series.push(readonly.label("mountpoint", disk));
+        }
+        series.extend(of_units(what.units));
+        if what.hardware {
+            series.extend(of_hardware());
         }
         HostModel {
             id,
@@ -79,6 +104,11 @@ impl HostModel {
         self.values.get(name).copied().unwrap_or(default)
     }
 
+    /// A value of one unit: `failed:a.service`.
+    fn of(&self, what: &str, unit: Option<&str>) -> f64 {
+        self.value(&format!("{what}:{}", unit.unwrap_or_default()), 0.0)
+    }
+
     /// Ten seconds of counters.
     pub(super) fn pass(&mut self) {
         let cpu = self.value("cpu", 0.05);
@@ -100,6 +130,18 @@ impl HostModel {
                     let mode = series.get("mode").unwrap_or("idle");
                     self.counters.get(mode).copied().unwrap_or(0.0)
                 }
+                "node_systemd_unit_state" => self.of("failed", series.get("name")),
+                "dawnwatch_unit_restarts_total" => self.of("restarts", series.get("unit")),
+                "dawnwatch_unit_oom_kills_total" => self.of("oom", series.get("unit")),
+                "node_vmstat_oom_kill" => self.value("oom", 0.0),
+                "node_hwmon_temp_celsius" => self.value("temperature", 45.0),
+                "node_hwmon_temp_crit_celsius" | "node_nf_conntrack_entries_limit" => 100.0,
+                "node_filefd_maximum" => 1_000.0,
+                "node_nf_conntrack_entries" => 100.0 * self.value("connections", 0.1),
+                "node_filefd_allocated" => 1_000.0 * self.value("files", 0.1),
+                "node_md_disks" => self.value("array", 2.0),
+                "node_md_disks_required" => 2.0,
+                "node_timex_sync_status" => self.value("synced", 1.0),
                 _ => 50.0 * GIB * (1.0 - self.value(disk, 0.3)),
             }
         };
@@ -114,4 +156,37 @@ impl HostModel {
         };
         self.schema.series().iter().map(integer).collect()
     }
+}
+
+fn of_units(units: &str) -> Vec<Series> {
+    let mut series = Vec::new();
+    for unit in units.split(',').filter(|unit| !unit.is_empty()) {
+        let failed = Series::new("node_systemd_unit_state", Kind::Gauge);
+        series.push(failed.label("name", unit).label("state", "failed"));
+        for name in [
+            "dawnwatch_unit_restarts_total",
+            "dawnwatch_unit_oom_kills_total",
+        ] {
+            series.push(Series::new(name, Kind::Counter).label("unit", unit));
+        }
+    }
+    series
+}
+
+fn of_hardware() -> Vec<Series> {
+    let gauge = |name: &str| Series::new(name, Kind::Gauge);
+    let sensor = |name: &str| gauge(name).label("chip", "cpu").label("sensor", "temp1");
+    let array = |name: &str| gauge(name).label("device", "md0");
+    vec![
+        Series::new("node_vmstat_oom_kill", Kind::Counter),
+        sensor("node_hwmon_temp_celsius"),
+        sensor("node_hwmon_temp_crit_celsius"),
+        array("node_md_disks").label("state", "active"),
+        array("node_md_disks_required"),
+        gauge("node_nf_conntrack_entries"),
+        gauge("node_nf_conntrack_entries_limit"),
+        gauge("node_filefd_allocated"),
+        gauge("node_filefd_maximum"),
+        gauge("node_timex_sync_status"),
+    ]
 }

@@ -8,7 +8,7 @@ use jiff::civil::{DateTime, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::model::HostModel;
+use super::model::{Equipment, HostModel};
 use crate::clock::add_ms;
 use crate::config::Config;
 use crate::input::{Batch, Heartbeat, Started as ServerStarted};
@@ -158,13 +158,17 @@ impl World {
     }
 
     pub(super) fn host(&mut self, name: &str, options: &[&str]) -> Result<(), String> {
-        let disks = match options {
-            [] => "/",
-            [disks] => disks.strip_prefix("disks=").ok_or("disks=/,/data")?,
-            _ => return Err("disks=/,/data".to_owned()),
-        };
+        let mut what = Equipment::default();
+        for option in options {
+            match option.split_once('=') {
+                Some(("disks", disks)) => what.disks = disks,
+                Some(("units", units)) => what.units = units,
+                None if *option == "hardware" => what.hardware = true,
+                None | Some(_) => return Err("disks=/,/data units=a.service hardware".to_owned()),
+            }
+        }
         let number = u64::try_from(self.hosts.len()).unwrap_or(0) + 1;
-        let host = HostModel::new(HostId::v7(number, 0), self.wall(), disks);
+        let host = HostModel::new(HostId::v7(number, 0), self.wall(), what);
         let (id, schema) = (host.id, host.schema.clone());
         self.push(Input::Host(host.card(name, false)));
         self.push(Input::Schema { host: id, schema });
@@ -175,7 +179,7 @@ impl World {
     /// A host joins, and nobody starts its agent.
     pub(super) fn join(&mut self, name: &str) {
         let number = u64::try_from(self.hosts.len()).unwrap_or(0) + 1;
-        let host = HostModel::new(HostId::v7(number, 0), self.wall(), "/");
+        let host = HostModel::new(HostId::v7(number, 0), self.wall(), Equipment::default());
         self.push(Input::Host(host.card(name, false)));
         self.hosts.insert(name.to_owned(), host);
     }
