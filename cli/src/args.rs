@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::verb::{ack, history, incidents, review, show, token, why};
+use crate::verb::{ack, history, hosts, incidents, review, show, token, why};
 
 /// What is open now; with a verb: what happened, what was watched, why.
 #[derive(Debug, Parser)]
@@ -84,8 +84,8 @@ pub(crate) enum Verb {
     Why(why::Args),
     /// Incidents: open ones, or all
     Incidents(incidents::Args),
-    /// All hosts, and how they are
-    Hosts,
+    /// All hosts, and how they are; import, label, rename, retire, merge
+    Hosts(hosts::Args),
     /// One series of a host as picture and table; without a series the list of them
     History(history::Args),
     /// The sealed nights, latest first

@@ -46,6 +46,12 @@ fn options(color: bool, session: &Session) -> Text {
     }
 }
 
+/// `1 host`, `9 hosts`.
+pub(crate) fn count(n: u32, what: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{s}")
+}
+
 /// Whole seconds from one time to another, zero where they are out of order.
 pub(crate) fn seconds_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)

@@ -32,6 +32,8 @@ pub(crate) fn hosts() -> Vec<Host> {
         service: None,
         owner: None,
         site: None,
+        aliases: Vec::new(),
+        labels: Vec::new(),
         agent_version: "0.1.0".to_owned(),
         system: "Debian 13, Linux 6.12".to_owned(),
         clock_offset_seconds: 0.012,

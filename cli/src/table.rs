@@ -96,6 +96,7 @@ pub(crate) struct Table {
     head: Vec<(String, Side)>,
     rows: Vec<Vec<Cell>>,
     none: String,
+    note: Option<String>,
 }
 
 impl Table {
@@ -109,6 +110,7 @@ impl Table {
             head,
             rows: Vec::new(),
             none: none.to_owned(),
+            note: None,
         }
     }
 
@@ -116,6 +118,11 @@ impl Table {
     pub(crate) fn none(mut self, none: &str) -> Table {
         none.clone_into(&mut self.none);
         self
+    }
+
+    /// A line below it, for people only.
+    pub(crate) fn note(&mut self, note: String) {
+        self.note = Some(note);
     }
 
     /// Adds a row, which has a cell for each head.
@@ -126,8 +133,12 @@ impl Table {
 
     /// Aligned columns for a terminal.
     pub(crate) fn text(&self, color: bool) -> String {
+        let note = self
+            .note
+            .as_ref()
+            .map_or_else(String::new, |n| format!("{}\n", term(n)));
         if self.rows.is_empty() {
-            return format!("{}\n", self.none);
+            return format!("{}\n{note}", self.none);
         }
         let last = self.head.len() - 1;
         let shown: Vec<Vec<String>> = self
@@ -165,6 +176,7 @@ impl Table {
                 .collect();
             self.line(&mut out, row, &paints, &widths);
         }
+        out.push_str(&note);
         out
     }
 

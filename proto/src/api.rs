@@ -3,7 +3,14 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /api/v1/now` | [`Now`] |
-//! | `GET /api/v1/hosts` | `Vec<`[`Host`]`>` |
+//! | `GET /api/v1/hosts?state=` (`all`, `retired`) | `Vec<`[`Host`]`>` |
+//! | `GET /api/v1/hosts/missing` (named and never joined) | `Vec<`[`Missing`]`>` |
+//! | `POST /api/v1/hosts/import` with [`Import`] | [`Imported`] |
+//! | `POST /api/v1/hosts/{name}/label` with [`Labels`] | [`Done`] |
+//! | `POST /api/v1/hosts/{name}/rename` with [`To`] | [`Done`] |
+//! | `POST /api/v1/hosts/{name}/retire` with [`Retire`] | [`Done`] |
+//! | `POST /api/v1/hosts/{name}/merge` with [`To`] (the host that it is, set up anew) | [`Done`] |
+//! | `POST /api/v1/hosts/{name}/forget` (a name that never joined) | [`Done`] |
 //! | `GET /api/v1/history?host=&series=&from=&to=&points=` | [`History`] |
 //! | `GET /api/v1/series?host=` | `Vec<String>` |
 //! | `GET /api/v1/incidents?state=` | `Vec<`[`Incident`]`>` |
@@ -38,6 +45,9 @@ pub struct Now {
     pub hosts: u32,
     /// Hosts heard from in the last 30 seconds.
     pub hosts_live: u32,
+    /// Hosts that were named and never joined: not watched.
+    #[serde(default)]
+    pub hosts_missing: u32,
     /// Incidents that are open or acknowledged, worst first.
     pub open: Vec<Incident>,
     /// The last sealed night.
@@ -81,7 +91,7 @@ pub struct Host {
     pub id: HostId,
     /// The name it goes by.
     pub name: String,
-    /// `live`, `silent`, `goodbye` or `never`.
+    /// `live`, `silent`, `goodbye`, `never`, `retired`, or `off`: silent outside the hours in which it is expected.
     pub state: String,
     /// When it joined.
     pub joined: Timestamp,
@@ -95,6 +105,12 @@ pub struct Host {
     pub owner: Option<String>,
     /// Where it stands.
     pub site: Option<String>,
+    /// Names it went by before.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Labels of its join token and those that people gave it.
+    #[serde(default)]
+    pub labels: Vec<(String, String)>,
     /// Version of its agent.
     pub agent_version: String,
     /// Distribution and kernel.
@@ -107,6 +123,81 @@ pub struct Host {
     pub worst: Option<Severity>,
     /// A few latest values for a table, such as `cpu 12 %`: (`cpu_ratio`, 0.12).
     pub values: Vec<(String, f64)>,
+}
+
+/// A host that was named and never joined: nothing of it is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Its name, as it was given.
+    pub name: String,
+    /// Since when it counts as not watched.
+    pub since: Timestamp,
+    /// Where it answers, if that was said.
+    pub address: Option<String>,
+    /// Where it stands.
+    pub site: Option<String>,
+    /// What people call what it does.
+    pub service: Option<String>,
+    /// Person responsible.
+    pub owner: Option<String>,
+    /// How much it matters.
+    pub importance: Importance,
+}
+
+/// Hosts to import, as the text of a CSV file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// A header and rows: name, and any of address, site, service, owner, importance, hours.
+    pub csv: String,
+    /// Says what would come of it and changes nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What came of an import.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Rows in all.
+    pub rows: u32,
+    /// Names that were not known.
+    pub new: u32,
+    /// Names whose facts changed.
+    pub changed: u32,
+    /// Names of hosts that joined already.
+    pub joined: u32,
+    /// Names of before that are not in this file; they stay.
+    pub not_in_file: Vec<String>,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Facts and labels of a host: site, service, owner, importance, address, hours, or any other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// Name and value; an empty value takes it away.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Another name, or another host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct To {
+    /// Its name.
+    pub to: String,
+}
+
+/// A host left for good: refused, out of coverage, never silent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retire {
+    /// Its names go as well, and its data as history expires.
+    #[serde(default)]
+    pub erase: bool,
+}
+
+/// What came of it, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// A sentence.
+    pub text: String,
 }
 
 /// Points of one series.

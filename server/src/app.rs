@@ -3,6 +3,8 @@
 mod start;
 mod web;
 
+pub(crate) use start::card;
+
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -272,10 +274,11 @@ impl Running {
         );
         let now: identity::Now = Arc::new(|| Clock.wall());
         let journal = self.journal.clone();
+        let identity = Arc::clone(&self.identity);
         // Called off the sockets' threads: it may wait for the journal.
         let joined: identity::join::OnHost = Box::new(move |host| {
             let _ = journal.blocking_send(Submit::Input(
-                Box::new(Input::Host(start::card(host))),
+                Box::new(Input::Host(start::card(&identity, host))),
                 None,
             ));
         });

@@ -3,7 +3,7 @@
 //!
 //! [`parse`] is pure: it is given the text and the guessed zone. [`guess_zone`] asks the system.
 
-mod calendar;
+pub(crate) mod calendar;
 mod channels;
 mod mistake;
 mod reader;
@@ -20,6 +20,7 @@ use jiff::tz::TimeZone;
 use crate::notify::ChannelSettings;
 use reader::{Reader, Section};
 
+pub(crate) use calendar::parse_expected;
 pub use mistake::{Mistake, Mistakes};
 pub use web::{Tls, WebSettings};
 
@@ -147,7 +148,7 @@ fn is_server_name(name: &str) -> bool {
 fn host(reader: &mut Reader<'_>, section: &Section<'_>, hosts: &mut Vec<HostFacts>) {
     reader.known(
         section,
-        &["match", "service", "owner", "site", "importance"],
+        &["match", "service", "owner", "site", "importance", "hours"],
     );
     let Some((name, at)) = reader.text(section, "match") else {
         reader.missing(
@@ -173,6 +174,7 @@ fn host(reader: &mut Reader<'_>, section: &Section<'_>, hosts: &mut Vec<HostFact
         owner: fact(reader, "owner"),
         site: fact(reader, "site"),
         importance: reader.choice(section, "importance", &importance),
+        hours: calendar::expected(reader, section),
     });
 }
 

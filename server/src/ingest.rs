@@ -122,10 +122,10 @@ impl Telemetry for Ingest {
         let inbound = request.into_inner();
         // The task ends with its stream: it holds nothing but this stream's state, and `stop` ends it at shutdown.
         tokio::spawn(async move {
-            let host = proven.id;
+            let host = shared.identity.as_host(proven.id);
             let number = shared.counter.fetch_add(1, Ordering::Relaxed);
             let superseded = shared.enter(host, number);
-            let ended = Session::run(&shared, proven, inbound, &out, superseded).await;
+            let ended = Session::run(&shared, proven, host, inbound, &out, superseded).await;
             shared.leave(host, number);
             if let Err(status) = ended {
                 tracing::debug!(%host, code = ?status.code(), reason = status.message(), "stream ended");
@@ -209,6 +209,7 @@ impl Session<'_> {
     async fn run(
         shared: &Shared,
         proven: Proven,
+        host: HostId,
         mut inbound: Streaming<pb::FromAgent>,
         out: &mpsc::Sender<Outbound>,
         mut superseded: oneshot::Receiver<()>,
@@ -217,7 +218,7 @@ impl Session<'_> {
         let hello = tokio::time::timeout(HELLO_WITHIN, inbound.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no hello within 10 s"))??;
-        let mut session = Session::greet(shared, proven.id, hello, out, stream).await?;
+        let mut session = Session::greet(shared, host, hello, out, stream).await?;
         let mut stop = shared.stop.clone();
         let mut checks = tokio::time::interval(CHECK_EVERY);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -230,6 +231,11 @@ impl Session<'_> {
                 Some(ack) = durable.recv() => session.acknowledge(ack).await?,
                 _ = checks.tick() => {
                     check(shared, &proven)?;
+                    if shared.identity.as_host(proven.id) != host {
+                        session.flush_ack(true).await?;
+                        // A person said that it is another host, set up anew: its next stream is that host's.
+                        return session.send(from_server::Body::Drain(pb::Drain { retry_after_ms: 0 })).await;
+                    }
                     session.flush_ack(false).await?;
                 }
                 _ = &mut superseded => {

@@ -404,7 +404,8 @@ impl Pending {
             | Input::Tick
             | Input::Order(_)
             | Input::Delivered(_)
-            | Input::Server(_) => return,
+            | Input::Server(_)
+            | Input::Named(_) => return,
         };
         self.undo.entry(host).or_insert_with(|| held.keep(host));
     }

@@ -278,7 +278,8 @@ impl Watch {
             | Input::Heartbeat(_)
             | Input::Tick
             | Input::Order(_)
-            | Input::Server(_) => {}
+            | Input::Server(_)
+            | Input::Named(_) => {}
         }
         Ok(())
     }

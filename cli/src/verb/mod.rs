@@ -24,7 +24,7 @@ pub(crate) fn run(verb: Option<&Verb>, session: &Session) -> Result<Answer, Fail
         Some(Verb::Show(args)) => show::run(args, session),
         Some(Verb::Why(args)) => why::run(args, session),
         Some(Verb::Incidents(args)) => incidents::run(args, session),
-        Some(Verb::Hosts) => hosts::run(session),
+        Some(Verb::Hosts(args)) => hosts::run(args, session),
         Some(Verb::History(args)) => history::run(args, session),
         Some(Verb::Nights) => nights::run(session),
         Some(Verb::Ack(args)) => ack::run(args, session),

@@ -249,6 +249,7 @@ mod tests {
             calendar_confirmed: true,
             hosts: 3,
             hosts_live: 1,
+            hosts_missing: 0,
             open: vec![sample::incident()],
             last_night: None,
             notices: Vec::new(),

@@ -45,6 +45,9 @@ impl Fleet {
                 joined: fleet.at().wall,
                 labels: Vec::new(),
                 retired: false,
+                aliases: Vec::new(),
+                like: Vec::new(),
+                merged: None,
             };
             fleet.step(Input::Host(card));
             let schema = fleet.schema.clone();

@@ -170,7 +170,12 @@ pub struct HostFacts {
     pub site: Option<String>,
     /// How much it matters.
     pub importance: Option<Importance>,
+    /// When it is expected to be up: spans of each weekday, Monday first, in minutes after local midnight. None: always.
+    pub hours: Option<Week>,
 }
+
+/// Spans of each weekday, Monday first, in minutes after local midnight; an end past midnight belongs to the day it began on.
+pub type Week = [Vec<(u16, u16)>; 7];
 
 /// The rules that hold without configuration.
 #[must_use]
@@ -250,6 +255,7 @@ impl Config {
             out.owner = facts.owner.clone().or(out.owner);
             out.site = facts.site.clone().or(out.site);
             out.importance = facts.importance.or(out.importance);
+            out.hours = facts.hours.clone().or(out.hours);
         }
         out
     }

@@ -73,6 +73,13 @@ impl Watched {
         self.insert(from, to);
     }
 
+    /// Adds all that is in another.
+    pub fn join(&mut self, other: &Watched) {
+        for (from, to) in &other.spans {
+            self.insert(*from, *to);
+        }
+    }
+
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -166,6 +173,8 @@ pub struct HostSpans<'a> {
     pub joined: Timestamp,
     /// It counts up to here.
     pub retired: Option<Timestamp>,
+    /// When it was expected to be up; none: always.
+    pub expected: Option<&'a [(Timestamp, Timestamp)]>,
     /// What its ticks vouch for.
     pub watched: &'a Watched,
     /// From a goodbye to the return.
@@ -241,7 +250,14 @@ pub fn reckon(window: &Window<'_>, hosts: &[HostSpans<'_>]) -> Reckoned {
         let to = host.retired.map_or(frame.until, |retired| {
             frame.until.min(retired.as_millisecond())
         });
-        let wanted = intersection(&frame.whole, &[(from, to)]);
+        let mut wanted = intersection(&frame.whole, &[(from, to)]);
+        if let Some(expected) = host.expected {
+            let expected = expected.iter();
+            let expected: Vec<(i64, i64)> = expected
+                .map(|(a, b)| (a.as_millisecond(), b.as_millisecond()))
+                .collect();
+            wanted = intersection(&wanted, &expected);
+        }
         if from >= to || wanted.is_empty() {
             continue;
         }
@@ -255,7 +271,7 @@ pub fn reckon(window: &Window<'_>, hosts: &[HostSpans<'_>]) -> Reckoned {
         if own.is_empty() && to - from <= TAIL_MS {
             own.push((from, to));
         }
-        let truly = intersection(&own, &frame.server);
+        let truly = intersection(&intersection(&own, &frame.server), &wanted);
         let (expected, watched) = (length(&wanted), length(&truly));
         expected_ms = expected_ms.saturating_add(expected);
         watched_ms = watched_ms.saturating_add(watched);
@@ -263,6 +279,7 @@ pub fn reckon(window: &Window<'_>, hosts: &[HostSpans<'_>]) -> Reckoned {
         blind |= host.importance == Importance::High && lost_seconds > IMPORTANT_SECONDS_MAX;
         // What the server missed while it was down is told once, not once a host.
         let holes = intersection(&complement(&own, from, to), &frame.server);
+        let holes = intersection(&holes, &wanted);
         let first = holes.first().and_then(|(hole, _)| time(*hole));
         if let Some(first) = first.filter(|_| seconds(&holes) >= LISTED_SECONDS_MIN) {
             unwatched.push(Unwatched {
@@ -535,6 +552,7 @@ mod tests {
         let hosts: Vec<HostSpans<'_>> = (1_u128..)
             .zip(cases.iter().zip(&spans))
             .map(|(id, (case, (watched, down)))| HostSpans {
+                expected: None,
                 id: HostId(id),
                 name: "web01",
                 importance: case.importance,

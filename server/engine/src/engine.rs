@@ -12,7 +12,7 @@ use crate::coverage::Watched;
 use crate::effect::{Effect, Entry};
 use crate::host::Host;
 use crate::incident::{AlertRef, Incidents, State as IncidentState};
-use crate::input::{Act, At, Input, Notice, Order, Started};
+use crate::input::{Act, At, Input, Named, Notice, Order, Started};
 use crate::night::{Night, Nights, Span};
 use crate::policy::Repeats;
 use crate::seal::Sealing;
@@ -66,6 +66,8 @@ pub(crate) struct State {
     /// A configuration was taken up before.
     configured: bool,
     skew_ms: u64,
+    /// Hosts that people named, by name in lower case.
+    pub(crate) named: BTreeMap<String, Named>,
 }
 
 /// What the engine knows of the server it runs in.
@@ -149,6 +151,7 @@ impl Engine {
             Input::Order(order) => self.order(at, &order, &mut out),
             Input::Delivered(delivered) => self.delivered(at, delivered, &mut out),
             Input::Server(notice) => self.notice(at, notice, &mut out),
+            Input::Named(named) => self.named(at, *named, &mut out),
         }
         self.settle(at, &mut out);
         self.state.last = Some(at);
@@ -313,6 +316,7 @@ impl Engine {
         if at.boot_ms.saturating_sub(self.state.skew_ms) >= SKEW_EVERY_MS {
             self.state.skew_ms = at.boot_ms;
             self.skew(at, out);
+            self.names(at, out);
         }
         self.settle(at, out);
         self.remind(at, night, out);
@@ -367,6 +371,14 @@ impl Engine {
             text,
             group,
         });
+    }
+
+    /// Remembers a change that many may share a line for.
+    pub(crate) fn changed_in_group(&mut self, at: Timestamp, text: String, group: String) {
+        self.changed(at, None, text);
+        if let Some(change) = self.state.changes.back_mut() {
+            change.group = group;
+        }
     }
 
     /// Remembers a change that many hosts may make alike.

@@ -4,7 +4,7 @@ use dawnwatch_proto::{HostId, Item, Schema, SchemaId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, HostFacts};
 
 /// When, and where in the journal, an input was taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,23 @@ pub enum Input {
     Delivered(Delivered),
     /// The server's own finding about itself: a configuration not taken up, a damaged frame.
     Server(Notice),
+    /// A host that people named, whether it joined or not; a later one of the same name replaces it.
+    Named(Box<Named>),
+}
+
+/// A host by name, as people named it: by an import, or by a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// What is known of it; its name is a name here, no glob. These facts hold over those of the configuration.
+    pub facts: HostFacts,
+    /// Where it answers, if that was said.
+    pub address: Option<String>,
+    /// Other labels.
+    pub labels: Vec<(String, String)>,
+    /// Since when it is to be watched: it counts as not watched until it joins. None: only its facts were given.
+    pub expected: Option<Timestamp>,
+    /// The name is taken back: nothing is known of it any more.
+    pub gone: bool,
 }
 
 /// The server's start.
@@ -77,6 +94,12 @@ pub struct HostCard {
     pub labels: Vec<(String, String)>,
     /// It left for good: kept in history, out of coverage, never silent again.
     pub retired: bool,
+    /// Names it went by before.
+    pub aliases: Vec<String>,
+    /// Hosts that it may be, set up anew: they have its machine id, or the name that it asked for.
+    pub like: Vec<HostId>,
+    /// It is that host: what it sends is that host's.
+    pub merged: Option<HostId>,
 }
 
 /// Items of one host with consecutive sequence numbers.

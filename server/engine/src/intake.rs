@@ -33,6 +33,9 @@ impl Engine {
                 joined: at.wall,
                 labels: Vec::new(),
                 retired: false,
+                aliases: Vec::new(),
+                like: Vec::new(),
+                merged: None,
             };
             Host::new(card, at.boot_ms)
         })
@@ -53,6 +56,7 @@ impl Engine {
             return;
         };
         let old = std::mem::replace(&mut host.card, card);
+        let merged = host.card.merged.filter(|_| old.merged.is_none());
         let retires = host.card.retired && !old.retired;
         host.retired = match (host.card.retired, host.retired) {
             (true, since) => since.or(Some(at.wall)),
@@ -61,7 +65,9 @@ impl Engine {
         if old.name != name {
             self.host_changed(at, id, format!("renamed from {}", old.name), out);
         }
-        if retires {
+        if let Some(into) = merged {
+            self.merged(id, into, at, out);
+        } else if retires {
             self.host_changed(at, id, "retired".to_owned(), out);
             self.drop_slots(id, at, out);
         } else if old.retired && host_is_back(self.state.hosts.get(&id)) {
@@ -297,7 +303,14 @@ impl Engine {
     }
 
     /// Gives the silence that a moment lies in its cause, once.
-    fn explain(&mut self, id: HostId, at: At, stamp: Timestamp, cause: &str, out: &mut Out) {
+    pub(crate) fn explain(
+        &mut self,
+        id: HostId,
+        at: At,
+        stamp: Timestamp,
+        cause: &str,
+        out: &mut Out,
+    ) {
         let Some(host) = self.state.hosts.get_mut(&id) else {
             return;
         };

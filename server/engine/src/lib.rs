@@ -10,6 +10,7 @@
 //! - [`Engine`]: steps; `intake` (what hosts send), `detect` (what is wrong), `telling` and `policy` (who hears of it),
 //!   `seal` (the nights) are parts of it, [`View`] is what it shows.
 //! - [`night`]: the calendar: when a night starts, ends and is sealed.
+//! - [`named`]: hosts by name, joined or not.
 //! - [`coverage`]: what was truly watched.
 //! - [`review`]: one night as one value.
 //! - [`story`]: a fleet in a few lines of text, for golden stories and the demonstration.
@@ -28,6 +29,7 @@ mod incident;
 pub mod input;
 mod intake;
 mod judging;
+pub mod named;
 pub mod night;
 mod own;
 mod policy;

@@ -172,6 +172,12 @@ impl Nights {
         &self.zone
     }
 
+    /// Whether it opens and closes: not never, and not always.
+    #[must_use]
+    pub fn has_spans(&self) -> bool {
+        matches!(self.hours, Hours::Spans(_))
+    }
+
     /// The night or the working span that a moment belongs to.
     #[must_use]
     pub fn at(&self, at: Timestamp) -> Span {

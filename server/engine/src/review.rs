@@ -83,6 +83,8 @@ pub struct HostInput<'a> {
     pub joined: Timestamp,
     /// When it was retired.
     pub retired: Option<Timestamp>,
+    /// When it was expected to be up; none: always.
+    pub expected: Option<Vec<(Timestamp, Timestamp)>>,
     /// What its ticks vouch for.
     pub watched: &'a Watched,
     /// From a goodbye to the return.
@@ -279,6 +281,7 @@ fn reckon(input: &ReviewInput<'_>, until: Timestamp) -> Reckoned {
             importance: host.importance,
             joined: host.joined,
             retired: host.retired,
+            expected: host.expected.as_deref(),
             watched: host.watched,
             down: host.down,
             reason: &host.reason,

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::add_ms;
+use crate::coverage::Watched;
+use crate::detect::absence::SERVER;
 use crate::effect::{Effect, Entry};
 use crate::engine::{Engine, Out, WATCHED_KEPT_MS};
 use crate::incident::{State, Told};
@@ -147,6 +149,7 @@ impl Engine {
             .filter(|i| touches(i.until) && i.since < night.end)
             .map(|i| self.incident_known(i))
             .collect();
+        let (missing, nothing) = (self.missing(), Watched::default());
         let hosts: Vec<HostInput<'_>> = state
             .hosts
             .values()
@@ -163,10 +166,25 @@ impl Engine {
                     host.card.joined
                 },
                 retired: host.retired,
+                expected: self
+                    .facts(host)
+                    .hours
+                    .and_then(|week| self.expected_within(&week, night.start, night.end)),
                 watched: &host.watched,
                 down: &host.down,
                 reason: self.unwatched_reason(host),
             })
+            .chain(missing.iter().map(|missing| HostInput {
+                id: SERVER,
+                name: &missing.name,
+                importance: missing.importance,
+                joined: missing.since,
+                retired: None,
+                expected: None,
+                watched: &nothing,
+                down: &nothing,
+                reason: "named and never joined".to_owned(),
+            }))
             .collect();
         let until = night.end.min(now);
         let changes: Vec<Change> = state

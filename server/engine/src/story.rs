@@ -23,6 +23,8 @@
 //! save                                      state is saved and restored
 //! ack I-1 anna a remark | deliver I-1/1/ops arrived|refused|struggling answer
 //! notice config text | alarm disk text | retire web01
+//! named web07 importance=high hours=daily   a person named it, whether it joins or not (daily: 08:00-18:00)
+//! forget web07 | like web04-2 web04 | merge web04-2 web04
 //! fleet web 180                             so many hosts join: web001 and on
 //! show now | show review | show screen | show hosts | show rules | show I-1
 //! ```
@@ -40,7 +42,7 @@ pub use season::season;
 pub use world::World;
 
 use crate::config::{Channel, HostFacts};
-use crate::input::{Act, Delivered, Input, Notice, Order, Outcome};
+use crate::input::{Act, Delivered, Input, Named, Notice, Order, Outcome};
 use crate::{At, Effect, Engine};
 use dawnwatch_proto::event::GoodbyeReason;
 use dawnwatch_proto::review::{Importance, Severity};
@@ -138,6 +140,10 @@ impl Story {
                 .boot(arg(args, 0)?, false, args.get(1) == Some(&"clean"))?,
             "goodbye" => self.world.goodbye(arg(args, 0)?, goodbye(arg(args, 1)?)?)?,
             "retire" => self.world.retire(arg(args, 0)?)?,
+            "named" => self.named(facts(arg(args, 0)?.to_owned(), &args[1..])?, false),
+            "forget" => self.named(facts(arg(args, 0)?.to_owned(), &[])?, true),
+            "like" => self.world.like(arg(args, 0)?, arg(args, 1)?)?,
+            "merge" => self.world.merge(arg(args, 0)?, arg(args, 1)?)?,
             "clock" => self.world.clock(args)?,
             "down" => self
                 .world
@@ -188,6 +194,17 @@ impl Story {
     fn save(&mut self) -> Result<(), String> {
         self.engine = Engine::restore(&self.engine.save()).map_err(|error| error.to_string())?;
         Ok(())
+    }
+
+    fn named(&mut self, facts: HostFacts, gone: bool) {
+        let named = Named {
+            facts,
+            address: None,
+            labels: Vec::new(),
+            expected: Some(self.world.wall()),
+            gone,
+        };
+        self.world.push(Input::Named(Box::new(named)));
     }
 
     fn acknowledge(&mut self, incident: &str, by: &str, note: &[&str]) {
@@ -309,6 +326,9 @@ fn facts(name: String, options: &[&str]) -> Result<HostFacts, String> {
             Some(("site", value)) => facts.site = Some(value.to_owned()),
             Some(("importance", "high")) => facts.importance = Some(Importance::High),
             Some(("importance", "low")) => facts.importance = Some(Importance::Low),
+            Some(("hours", "daily")) => {
+                facts.hours = Some(std::array::from_fn(|_| vec![(8 * 60, 18 * 60)]));
+            }
             None | Some(_) => return Err(format!("unknown fact {option}")),
         }
     }

@@ -17,6 +17,7 @@ use crate::detect::{absence, phrase};
 use crate::engine::{Changed, Engine};
 use crate::host::Host;
 use crate::incident::{Incident, State};
+use crate::named::{self, Expected};
 use crate::night::{Nights, Span};
 use crate::policy;
 use crate::review;
@@ -38,6 +39,10 @@ pub struct View {
     pub hosts: Vec<api::Host>,
     /// All incidents that are remembered, latest first.
     pub incidents: Vec<Arc<api::Incident>>,
+    /// Hosts that left for good, by name.
+    pub retired: Vec<api::Host>,
+    /// Hosts that were named and never joined, by name.
+    pub missing: Vec<api::Missing>,
     /// The table of rules.
     pub rules: Vec<api::Rule>,
     /// The night under way, or by day the one that ended last, as it stood at most ten seconds ago.
@@ -80,6 +85,8 @@ impl Engine {
         View {
             now: self.now(at),
             hosts: self.hosts(),
+            retired: self.retired(),
+            missing: self.missing(),
             rules: self.rules(),
             so_far,
             sealed,
@@ -172,6 +179,7 @@ impl Engine {
             calendar_confirmed: state.config.calendar.confirmed,
             hosts: u32::try_from(joined.count()).unwrap_or(u32::MAX),
             hosts_live: u32::try_from(live).unwrap_or(u32::MAX),
+            hosts_missing: u32::try_from(self.missing().len()).unwrap_or(u32::MAX),
             open: open
                 .into_iter()
                 .map(|incident| api::Incident::clone(&self.incident_known(incident)))
@@ -207,6 +215,24 @@ impl Engine {
         let hosts = self.state.hosts.values().filter(|h| !h.card.retired);
         let shown = |host: &Host| self.host_shown(host, worst.get(&host.card.id).copied());
         let mut out: Vec<api::Host> = hosts.map(shown).collect();
+        let expected = self
+            .state
+            .last
+            .map_or_else(BTreeMap::new, |last| self.expected_now(last.wall));
+        for host in &mut out {
+            if host.state == "silent" && expected.get(&host.id) == Some(&Expected::Off) {
+                "off".clone_into(&mut host.state);
+            }
+        }
+        out.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        out
+    }
+
+    fn retired(&self) -> Vec<api::Host> {
+        let hosts = self.state.hosts.values();
+        // What turned out to be another host is found under that one's name.
+        let retired = hosts.filter(|h| h.card.retired && h.card.merged.is_none());
+        let mut out: Vec<api::Host> = retired.map(|host| self.host_shown(host, None)).collect();
         out.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         out
     }
@@ -238,6 +264,8 @@ impl Engine {
             service: facts.service,
             owner: facts.owner,
             site: facts.site,
+            aliases: host.card.aliases.clone(),
+            labels: self.labels(host),
             agent_version: started.agent_version,
             system: system.trim().to_owned(),
             clock_offset_seconds,
@@ -253,6 +281,9 @@ impl Engine {
             return known.clone();
         }
         let mut facts = self.state.config.facts(&host.card.name);
+        if let Some(named) = self.named_facts(host) {
+            named::overlay(&mut facts, named);
+        }
         if facts.site.is_none() {
             let site = host.card.labels.iter().find(|(name, _)| name == "site");
             facts.site = site.map(|(_, value)| value.clone());
@@ -260,9 +291,19 @@ impl Engine {
         facts
     }
 
+    /// Labels of the token it joined with, and those that people gave it since.
+    fn labels(&self, host: &Host) -> Vec<(String, String)> {
+        let mut labels: BTreeMap<String, String> = host.card.labels.iter().cloned().collect();
+        if let Some(named) = self.named_facts(host) {
+            labels.extend(named.labels.iter().cloned());
+        }
+        labels.into_iter().collect()
+    }
+
     fn host_state(&self, host: &Host) -> &'static str {
         let now = self.state.last.map_or(0, |last| last.boot_ms);
         match host.heard {
+            _ if host.card.retired => "retired",
             _ if host.goodbye.is_some() => "goodbye",
             None => "never",
             Some((heard, _)) if now.saturating_sub(heard) < LIVE_MS => "live",

@@ -110,7 +110,7 @@ fn input() -> impl Strategy<Value = Input> {
         2 => host().prop_map(|host| Input::Schema { host, schema: schema() }),
         1 => (host(), any::<bool>(), time()).prop_map(|(id, retired, joined)| {
             let name = format!("h{}", id.0);
-            Input::Host(HostCard { id, name, joined, labels: Vec::new(), retired })
+            Input::Host(HostCard { id, name, joined, labels: Vec::new(), retired, aliases: Vec::new(), like: Vec::new(), merged: None })
         }),
         1 => offset().prop_map(|by_ms| Input::ClockStep { by_ms }),
         1 => prop::option::of(time()).prop_map(|last_up| {
@@ -158,7 +158,8 @@ proptest! {
                 | Input::Tick
                 | Input::Order(_)
                 | Input::Delivered(_)
-                | Input::Server(_) => 0,
+                | Input::Server(_)
+                | Input::Named(_) => 0,
             };
             let at = At { wall, boot_ms, position };
             let mut twin = Engine::restore(&engine.save()).unwrap();

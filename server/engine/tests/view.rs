@@ -34,6 +34,9 @@ fn the_review_so_far_shows_a_first_report_at_once() {
         joined: at(1).wall,
         labels: Vec::new(),
         retired: false,
+        aliases: Vec::new(),
+        like: Vec::new(),
+        merged: None,
     };
     engine.step(at(0), Input::Config(Box::default()));
     engine.step(at(0), Input::Started(started));

@@ -5,6 +5,7 @@
 //! The requests are listed in [`dawnwatch_proto::api`].
 
 mod answer;
+mod hosts;
 mod read;
 mod write;
 
@@ -79,6 +80,13 @@ pub fn router() -> Router<Arc<State>> {
     Router::new()
         .route("/api/v1/now", get(read::now))
         .route("/api/v1/hosts", get(read::hosts))
+        .route("/api/v1/hosts/missing", get(read::missing))
+        .route("/api/v1/hosts/import", post(hosts::import))
+        .route("/api/v1/hosts/{name}/label", post(hosts::label))
+        .route("/api/v1/hosts/{name}/rename", post(hosts::rename))
+        .route("/api/v1/hosts/{name}/retire", post(hosts::retire))
+        .route("/api/v1/hosts/{name}/merge", post(hosts::merge))
+        .route("/api/v1/hosts/{name}/forget", post(hosts::forget))
         .route("/api/v1/series", get(read::series))
         .route("/api/v1/history", get(read::history))
         .route("/api/v1/incidents", get(read::incidents))

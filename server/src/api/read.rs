@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State as Shared};
 use dawnwatch_proto::Series;
-use dawnwatch_proto::api::{History, Host, Incident, LiveReview, NightHead, Now, Rule};
+use dawnwatch_proto::api::{History, Host, Incident, LiveReview, Missing, NightHead, Now, Rule};
 use dawnwatch_proto::review::Review;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -30,8 +30,21 @@ pub(super) async fn now(Shared(state): Shared<Arc<State>>) -> Json<Now> {
     Json(now)
 }
 
-pub(super) async fn hosts(Shared(state): Shared<Arc<State>>) -> Json<Vec<Host>> {
-    Json(state.published.view().hosts.clone())
+pub(super) async fn hosts(
+    Shared(state): Shared<Arc<State>>,
+    Query(wanted): Query<ByState>,
+) -> Answer<Vec<Host>> {
+    let view = state.published.view();
+    Ok(Json(match wanted.state.as_deref() {
+        None => view.hosts.clone(),
+        Some("retired") => view.retired.clone(),
+        Some("all") => view.hosts.iter().chain(&view.retired).cloned().collect(),
+        Some(other) => return Err(bad(format!("state {other:?} is none of all, retired"))),
+    }))
+}
+
+pub(super) async fn missing(Shared(state): Shared<Arc<State>>) -> Json<Vec<Missing>> {
+    Json(state.published.view().missing.clone())
 }
 
 pub(super) async fn rules(Shared(state): Shared<Arc<State>>) -> Json<Vec<Rule>> {
@@ -86,18 +99,17 @@ pub(super) fn find_incident(state: &State, id: &str) -> Result<Incident, Failure
 }
 
 /// A host by its name, its id, or the beginning of its id.
-fn find_host(state: &State, wanted: &str) -> Result<Host, Failure> {
+pub(super) fn find_host(state: &State, wanted: &str) -> Result<Host, Failure> {
     let view = state.published.view();
-    let by_name = view.hosts.iter().find(|host| host.name == wanted);
+    let all = || view.hosts.iter().chain(&view.retired);
+    let by_name = all().find(|host| host.name == wanted);
     let by_id = || {
-        let mut fitting = view
-            .hosts
-            .iter()
-            .filter(|host| host.id.to_string().starts_with(wanted));
+        let mut fitting = all().filter(|host| host.id.to_string().starts_with(wanted));
         let first = fitting.next();
         first.filter(|_| wanted.len() >= 4 && fitting.next().is_none())
     };
-    let found = by_name.or_else(by_id).cloned();
+    let by_alias = || all().find(|host| host.aliases.iter().any(|alias| alias == wanted));
+    let found = by_name.or_else(by_alias).or_else(by_id).cloned();
     found.ok_or_else(|| {
         not_found(
             "host",
@@ -156,7 +168,11 @@ pub(super) async fn history(
     let points = wanted.points.unwrap_or(POINTS_MAX).clamp(1, POINTS_MAX);
     let zone = state.published.view().now.zone.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let read = state.history.read(host.id, &series, from, to);
+        let mut read = state.history.read(host.id, &series, from, to);
+        // What it sent under another name before somebody said that it is this host.
+        for merged in state.identity.merged_into(host.id) {
+            read.join(state.history.read(merged, &series, from, to));
+        }
         for damage in &read.damaged {
             tracing::warn!(
                 host = host.name,

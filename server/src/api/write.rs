@@ -85,7 +85,7 @@ pub(super) async fn acknowledge(
     find_incident(&state, &incident.id).map(Json)
 }
 
-async fn submit(state: &State, input: Input) -> Result<(), Failure> {
+pub(super) async fn submit(state: &State, input: Input) -> Result<(), Failure> {
     let stopping = || unavailable("the server is stopping");
     let (reply, durable) = oneshot::channel();
     state

@@ -417,7 +417,14 @@ pub(super) async fn introduce(
             last_up,
         }),
     ];
-    inputs.extend(identity.hosts().iter().map(|host| Input::Host(card(host))));
+    let cards = identity.hosts();
+    inputs.extend(cards.iter().map(|host| Input::Host(card(identity, host))));
+    let named = identity.named();
+    inputs.extend(
+        named
+            .iter()
+            .map(|named| Input::Named(Box::new(named.input(false)))),
+    );
     inputs.push(notice("config", ""));
     inputs.push(notice("damage", &damage.join("; ")));
     for input in inputs {
@@ -427,13 +434,16 @@ pub(super) async fn introduce(
 }
 
 /// What the engine is told of a host.
-pub(super) fn card(host: &HostRecord) -> HostCard {
+pub(crate) fn card(identity: &Identity, host: &HostRecord) -> HostCard {
     HostCard {
         id: host.id,
         name: host.name.clone(),
         joined: host.joined,
         labels: host.labels.clone(),
-        retired: host.retired.is_some(),
+        retired: host.retired.is_some() || host.merged.is_some(),
+        aliases: host.aliases.clone(),
+        like: identity.like(host),
+        merged: host.merged,
     }
 }
 

@@ -178,6 +178,9 @@ impl Weekend {
                 joined: at(-30 * 24 * HOUR),
                 labels: Vec::new(),
                 retired: false,
+                aliases: Vec::new(),
+                like: Vec::new(),
+                merged: None,
             };
             let schema = Input::Schema {
                 host: host.id,
@@ -277,6 +280,7 @@ fn config() -> Config {
         owner: (!owner.is_empty()).then(|| owner.to_owned()),
         site: Some("hq".to_owned()),
         importance: Some(importance),
+        hours: None,
     };
     config.hosts = vec![
         facts("*", "", "", Importance::Normal),

@@ -1,6 +1,6 @@
 //! `[calendar]`: zone, working hours, holidays, sealing hour.
 
-use dawnwatch_engine::config::Calendar;
+use dawnwatch_engine::config::{Calendar, Week};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -34,9 +34,6 @@ const KEYS: [&str; 13] = [
     "seal_before",
     "confirmed",
 ];
-
-/// Working spans of each weekday.
-type Week = [Vec<(u16, u16)>; 7];
 
 pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>, calendar: &mut Calendar) {
     reader.known(section, &KEYS);
@@ -92,6 +89,34 @@ fn near_zone<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     same_city
         .map(String::as_str)
         .or_else(|| nearest(name, known.iter().map(String::as_str)))
+}
+
+/// When a host is expected to be up: `always`, or hours like those of the calendar.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(crate) fn parse_expected(text: &str) -> Result<Week, String> {
+    if text.trim().eq_ignore_ascii_case("always") {
+        return Ok(std::array::from_fn(|_| vec![(0, DAY)]));
+    }
+    let week = parse_week(text)?;
+    if let Some((one, other)) = overlap(&week) {
+        return Err(format!("{one} and {other} overlap"));
+    }
+    Ok(week)
+}
+
+/// The key `hours` of a host.
+pub(super) fn expected(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Week> {
+    let (text, at) = reader.text(section, "hours")?;
+    match parse_expected(&text) {
+        Ok(week) => Some(week),
+        Err(why) => {
+            let hint = "write it like \"Mon-Fri 07:00-19:00\", or \"always\"".to_owned();
+            reader.mistake(at, format!("hours: {why}"), Some(hint));
+            None
+        }
+    }
 }
 
 fn hours(reader: &mut Reader<'_>, section: &Section<'_>, calendar: &mut Calendar) {

@@ -18,6 +18,17 @@ pub struct Points {
     pub repeated: u64,
 }
 
+impl Points {
+    /// Adds the points of another; of two at one time the first stays.
+    pub fn join(&mut self, other: Points) {
+        self.raw.extend(other.raw);
+        self.raw.sort_by_key(|(time, _)| *time);
+        self.raw.dedup_by_key(|(time, _)| *time);
+        self.damaged.extend(other.damaged);
+        self.repeated += other.repeated;
+    }
+}
+
 impl History {
     /// Reads a series of a host within `[from, to)`.
     #[must_use]

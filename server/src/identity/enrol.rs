@@ -244,6 +244,8 @@ fn enrol(state: &mut State, wish: &Wish<'_>) -> Result<(HostRecord, u64, bool), 
         issued: Vec::new(),
         denied: 0,
         retired: None,
+        aliases: Vec::new(),
+        merged: None,
     });
     if !labels.is_empty() {
         host.labels = labels;

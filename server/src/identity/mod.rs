@@ -32,6 +32,7 @@ mod files;
 mod hosts;
 pub mod join;
 pub mod listener;
+pub mod named;
 pub mod state;
 mod tls;
 mod tokens;
@@ -41,6 +42,7 @@ pub use enrol::{GRACE, HOSTS_MAX, JoinRefusal};
 pub use hosts::Refusal;
 pub use join::Enrolment;
 pub use listener::{Incoming, Limits, Peer, TlsConn, incoming};
+pub use named::{HostError, NamedRecord};
 pub use state::{HostRecord, Issued, TokenRecord};
 pub use tokens::{LABELS_MAX, TOKENS_MAX};
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::IdentityError;
+use super::named::NamedRecord;
 
 /// Name of the document in the identity directory.
 pub(super) const FILE: &str = "state.json";
@@ -46,6 +47,12 @@ pub struct HostRecord {
     /// When it left for good.
     #[serde(default)]
     pub retired: Option<Timestamp>,
+    /// Names it went by before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// The host that it is, set up anew: what it sends is that host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<HostId>,
 }
 
 /// A certificate handed out.
@@ -89,6 +96,9 @@ pub(super) struct State {
     version: u32,
     pub(super) hosts: BTreeMap<HostId, HostRecord>,
     pub(super) tokens: BTreeMap<String, TokenRecord>,
+    /// Hosts that people named, by name in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) named: BTreeMap<String, NamedRecord>,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +112,7 @@ impl Default for State {
             version: VERSION,
             hosts: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            named: BTreeMap::new(),
         }
     }
 }
@@ -218,6 +229,8 @@ mod tests {
             issued: Vec::new(),
             denied: 0,
             retired: None,
+            aliases: Vec::new(),
+            merged: None,
         }
     }
 

@@ -123,7 +123,8 @@ impl Held {
             | Input::Tick
             | Input::Order(_)
             | Input::Delivered(_)
-            | Input::Server(_) => {}
+            | Input::Server(_)
+            | Input::Named(_) => {}
         }
     }
 }

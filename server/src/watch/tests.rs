@@ -74,6 +74,9 @@ fn story() -> Vec<Vec<Input>> {
         joined: at(0),
         labels: Vec::new(),
         retired: false,
+        aliases: Vec::new(),
+        like: Vec::new(),
+        merged: None,
     };
     let started = Started {
         version: "1".to_owned(),

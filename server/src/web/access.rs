@@ -51,6 +51,13 @@ pub const ROUTES: &[Route] = &[
     // The JSON API.
     get("/api/v1/now", VIEWER),
     get("/api/v1/hosts", VIEWER),
+    get("/api/v1/hosts/missing", VIEWER),
+    post("/api/v1/hosts/import", ADMIN),
+    post("/api/v1/hosts/{name}/label", OPERATOR),
+    post("/api/v1/hosts/{name}/rename", OPERATOR),
+    post("/api/v1/hosts/{name}/retire", ADMIN),
+    post("/api/v1/hosts/{name}/merge", ADMIN),
+    post("/api/v1/hosts/{name}/forget", ADMIN),
     get("/api/v1/series", VIEWER),
     get("/api/v1/history", VIEWER),
     get("/api/v1/incidents", VIEWER),

@@ -77,6 +77,10 @@ fn head(now: &Now, options: &Text) -> String {
         0 => "no host has joined: dawnwatch token create".to_owned(),
         hosts => format!("{} of {hosts} hosts live", now.hosts_live),
     };
+    let hosts = match now.hosts_missing {
+        0 => hosts,
+        missing => format!("{hosts}, {missing} never joined"),
+    };
     let critical = now
         .open
         .iter()
@@ -84,7 +88,8 @@ fn head(now: &Now, options: &Text) -> String {
         .count();
     match (now.open.len(), critical) {
         (0, _) => {
-            let nothing = if now.hosts > 0 && now.hosts_live == now.hosts {
+            let nothing = if now.hosts > 0 && now.hosts_live == now.hosts && now.hosts_missing == 0
+            {
                 options.paint("NOTHING OPEN", Ink::Green)
             } else {
                 "NOTHING OPEN".to_owned()

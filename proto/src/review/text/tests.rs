@@ -587,6 +587,7 @@ fn open_list(count: usize) -> Now {
         calendar_confirmed: true,
         hosts: 42,
         hosts_live: 41,
+        hosts_missing: 0,
         open: (0..count)
             .map(|n| Incident {
                 id: format!("I-{}", 318 + n),

@@ -8,13 +8,14 @@ use dawnwatch_proto::event::GoodbyeReason;
 use dawnwatch_proto::review::Severity;
 use jiff::Timestamp;
 
-use crate::clock::add_ms;
+use crate::clock::{add_ms, ms_between};
 use crate::config::{Measure, Rule};
 use crate::detect::Anomaly;
 use crate::detect::threshold::{Firing, Phase, Slot};
 use crate::engine::{Engine, GRACE_MS, Out};
 use crate::host::Host;
 use crate::input::At;
+use crate::named::{Expected, NEVER_JOINED, SAME_HOST};
 use crate::own::{CHANNEL, NOTICE};
 use crate::words;
 
@@ -22,6 +23,8 @@ use crate::words;
 const REBOOT_MS: u64 = 600_000;
 /// A host that joined gets this long to say its first word: somebody may still be setting it up.
 const FIRST_WORD_MS: u64 = 600_000;
+/// A host whose hours begin gets this long to boot.
+const SWITCH_ON_MS: u64 = 600_000;
 /// An agent's clock this far off is a finding; what it says is corrected from 2 s on.
 const SKEW_MS: i64 = 30_000;
 /// A skew that fell below this is over.
@@ -34,7 +37,7 @@ const SKEW_HOSTS_MIN: usize = 3;
 const OWN_LINK_HOSTS_MIN: usize = 4;
 
 /// Rules without a bound that anybody sets: they hold as they are.
-pub(crate) const BUILT_IN: [&str; 8] = [
+pub(crate) const BUILT_IN: [&str; 10] = [
     AGENT_STOPPED,
     REBOOT_OVERDUE,
     NEVER_REPORTED,
@@ -43,6 +46,8 @@ pub(crate) const BUILT_IN: [&str; 8] = [
     SERVER_CLOCK,
     CHANNEL,
     NOTICE,
+    NEVER_JOINED,
+    SAME_HOST,
 ];
 const AGENT_STOPPED: &str = "agent_stopped";
 const REBOOT_OVERDUE: &str = "reboot_overdue";
@@ -69,7 +74,7 @@ pub(crate) fn was(what: &str) -> Option<&'static str> {
 }
 
 /// The rules of [`BUILT_IN`] as the table shows them: name, condition, severity.
-pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 8] {
+pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 10] {
     [
         (
             AGENT_STOPPED,
@@ -109,6 +114,16 @@ pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 8] {
         (
             NOTICE,
             "the server found something wrong with itself; critical where it cannot wait",
+            Severity::Warning,
+        ),
+        (
+            NEVER_JOINED,
+            "a host was named (hosts import) and has not joined for 1 h",
+            Severity::Warning,
+        ),
+        (
+            SAME_HOST,
+            "a host joined that may be a silent one, set up anew",
             Severity::Warning,
         ),
     ]
@@ -161,10 +176,23 @@ impl Engine {
         let since_ms = self.state.server.since_ms;
         let (mut silent, mut never) = (Vec::new(), Vec::new());
         let (mut watched, mut suspect) = (0_usize, 0_usize);
+        let expected = self.expected_now(at.wall);
+        let mut off = Vec::new();
         for (id, host) in &self.state.hosts {
-            let Some(for_ms) = silent_ms(host, at, since_ms) else {
+            let Some(mut for_ms) = silent_ms(host, at, since_ms) else {
                 continue;
             };
+            match expected.get(id) {
+                Some(Expected::Off) => {
+                    off.push(*id);
+                    continue;
+                }
+                Some(Expected::Since(on)) => {
+                    let on_ms = ms_between(*on, at.wall).unsigned_abs();
+                    for_ms = for_ms.min(on_ms.saturating_sub(SWITCH_ON_MS));
+                }
+                None => {}
+            }
             if host.heard.is_none() {
                 // Somebody is still setting it up, or forgot it: nothing that the way to it could explain.
                 if for_ms >= FIRST_WORD_MS {
@@ -178,6 +206,9 @@ impl Engine {
             if for_ms >= bound_ms {
                 silent.push((*id, for_ms));
             }
+        }
+        for id in off {
+            self.off_by_plan(id, &rule.name, at, out);
         }
         self.never_reported(never, at, out);
         let own = watched >= OWN_LINK_HOSTS_MIN && suspect * 2 > watched;

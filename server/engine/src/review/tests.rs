@@ -111,6 +111,7 @@ fn make(scene: &Scene) -> Review {
         .zip(&watched)
         .enumerate()
         .map(|(n, (name, watched))| HostInput {
+            expected: None,
             id: HostId(u128::from(name.as_bytes()[3])),
             name,
             importance: scene.importance,

@@ -97,6 +97,9 @@ impl HostModel {
             joined: self.joined,
             labels: Vec::new(),
             retired,
+            aliases: Vec::new(),
+            like: Vec::new(),
+            merged: None,
         }
     }
 

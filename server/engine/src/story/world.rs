@@ -275,6 +275,25 @@ impl World {
         Ok(())
     }
 
+    /// One host may be the other, set up anew.
+    pub(super) fn like(&mut self, name: &str, old: &str) -> Result<(), String> {
+        let old = self.known(old)?.id;
+        let mut card = self.known(name)?.card(name, false);
+        card.like.push(old);
+        self.push(Input::Host(card));
+        Ok(())
+    }
+
+    /// One host is the other, set up anew: from here on its samples are that one's.
+    pub(super) fn merge(&mut self, name: &str, old: &str) -> Result<(), String> {
+        let into = self.known(old)?.id;
+        let mut card = self.known(name)?.card(name, true);
+        card.merged = Some(into);
+        self.push(Input::Host(card));
+        self.known(name)?.id = into;
+        Ok(())
+    }
+
     pub(super) fn clock(&mut self, args: &[&str]) -> Result<(), String> {
         match args {
             [by] => {
