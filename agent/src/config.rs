@@ -6,6 +6,13 @@
 //! state = "/var/lib/dawnwatch-agent"
 //! spool_bytes = 1073741824
 //! spool_hours = 72
+//!
+//! [logs]
+//! files = ["/var/log/*.log"]                                 # default: the usual ones that are there
+//! exclude = ["/var/log/dpkg.log"]
+//! journald = true
+//! journal_directory = "/host/var/log/journal"                # default: the system's own
+//! redact = ["customer-[0-9]+"]                               # beside what looks like a secret by itself
 //! ```
 
 use std::fmt;
@@ -17,18 +24,22 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::identity::Address;
+use crate::logs::Settings;
+
+mod logs;
 
 /// Where the configuration lies unless told otherwise; it may be absent.
 pub const DEFAULT_PATH: &str = "/etc/dawnwatch-agent/config.toml";
 
 /// Every key there is.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "servers",
     "tick_seconds",
     "tick_ms",
     "state",
     "spool_bytes",
     "spool_hours",
+    "logs",
 ];
 
 /// Most servers in the list: more are a mistake, and each failing one delays the next.
@@ -65,6 +76,8 @@ pub struct Config {
     pub spool_bytes: Option<u64>,
     /// Bound of the spool in hours of ticks.
     pub spool_hours: Option<u64>,
+    /// Which logs are read, and what is taken out of them.
+    pub logs: Settings,
 }
 
 /// One mistake in the file.
@@ -177,14 +190,17 @@ impl Check<'_> {
                 config.spool_bytes = self.number(key, value, SPOOL_BYTES_MIN, SPOOL_BYTES_MAX);
             }
             "spool_hours" => config.spool_hours = self.number(key, value, 1, SPOOL_HOURS_MAX),
-            unknown => {
-                let near = nearest(unknown).map_or_else(
-                    || format!("the keys are {}", KEYS.join(", ")),
-                    |near| format!("did you mean \"{near}\"?"),
-                );
-                self.at(at, &format!("unknown key \"{unknown}\": {near}"));
-            }
+            "logs" => self.logs(value, &mut config.logs),
+            unknown => self.unknown(unknown, at, &KEYS),
         }
+    }
+
+    fn unknown(&mut self, key: &str, at: usize, keys: &[&'static str]) {
+        let near = nearest(key, keys).map_or_else(
+            || format!("the keys are {}", keys.join(", ")),
+            |near| format!("did you mean \"{near}\"?"),
+        );
+        self.at(at, &format!("unknown key \"{key}\": {near}"));
     }
 
     fn servers(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<String> {
@@ -261,8 +277,9 @@ impl Check<'_> {
     }
 }
 
-fn nearest(key: &str) -> Option<&'static str> {
-    KEYS.into_iter()
+fn nearest(key: &str, keys: &[&'static str]) -> Option<&'static str> {
+    keys.iter()
+        .copied()
         .map(|known| (strsim::jaro_winkler(key, known), known))
         .filter(|(alike, _)| *alike >= ALIKE_MIN)
         .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -313,6 +330,7 @@ mod tests {
                 state: Some(PathBuf::from("/tmp/x")),
                 spool_bytes: Some(1 << 20),
                 spool_hours: Some(1),
+                logs: Settings::default(),
             }
         );
         assert_eq!(Config::parse("").unwrap(), Config::default());
@@ -330,7 +348,7 @@ mod tests {
                 "line 5: spool_hours must be a whole number from 1 to 744",
                 "line 6: \"a b\" is not a server's address: a host name has letters, digits, dots and hyphens; write HOST, HOST:PORT or [V6]:PORT",
                 "line 6: a server is a text such as \"mon1.example.org\", \"10.0.0.5:7443\" or \"[fd00::5]:7443\"",
-                "line 7: unknown key \"zebra\": the keys are servers, tick_seconds, tick_ms, state, spool_bytes, spool_hours",
+                "line 7: unknown key \"zebra\": the keys are servers, tick_seconds, tick_ms, state, spool_bytes, spool_hours, logs",
             ]
         );
     }

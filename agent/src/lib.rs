@@ -3,6 +3,7 @@
 //! - [`collect`] reads and parses the kernel's tables; [`facts`] describes the host once, at start.
 //! - [`sampler`] turns one reading into one tick; [`spool`] keeps it on disk until the server has it.
 //! - [`durable`] syncs the spool beside all else.
+//! - [`logs`] reads what the host's programs say, and shapes and redacts it.
 //! - [`uplink`] delivers the spool in order over one stream; [`identity`] proves who is speaking.
 //! - [`config`] is what an admin may set, [`state`] the directory that one agent owns, [`clock`] the only clock.
 //! - [`goodbye`] tells why the agent is told to stop.
@@ -17,6 +18,7 @@ pub mod durable;
 pub mod facts;
 pub mod goodbye;
 pub mod identity;
+pub mod logs;
 pub mod sampler;
 pub mod spool;
 pub mod state;

@@ -16,6 +16,7 @@
 //! - After a failed sync the log is opened anew under a new epoch: nothing is ever synced twice.
 //! - The age bound counts items, not hours on a clock: a clock that jumps must not empty the spool.
 
+mod accept;
 mod bound;
 mod epoch;
 mod kept;
@@ -107,6 +108,8 @@ pub struct Spool {
     unsynced: Unsynced,
     /// Id of the epoch that the next opening begins.
     next_id: u64,
+    /// Position at the first opening, before anything of this run.
+    found: Option<u64>,
     generation: u64,
     drops: u64,
     last_stop_clean: bool,
@@ -139,6 +142,7 @@ impl Spool {
             newest: start.at,
             unsynced: Unsynced::since(start.at),
             next_id: start.id,
+            found: None,
             generation: 0,
             drops: 0,
             last_stop_clean: true,
@@ -259,6 +263,12 @@ impl Spool {
 
     /// Writes what the disk did not take before, then the item. The error is none where it was dealt with already.
     fn write(&mut self, item: &Item, schema: Option<&Arc<Schema>>) -> Result<(), Option<Error>> {
+        self.write_waiting()?;
+        self.write_one(item, schema)
+    }
+
+    /// Writes what the disk did not take before.
+    fn write_waiting(&mut self) -> Result<(), Option<Error>> {
         if self.log.is_none() {
             self.begin_epoch()?;
         }
@@ -270,7 +280,7 @@ impl Spool {
             self.write_one(&Item::Event(event.clone()), None)?;
             self.pending.pop_front();
         }
-        self.write_one(item, schema)
+        Ok(())
     }
 
     fn next_seq(&self) -> u64 {
@@ -356,6 +366,7 @@ impl Spool {
             }
         }
         self.count_strays(&mut log)?;
+        self.found = self.found.or(Some(base));
         self.log = Some(log);
         self.unsynced = Unsynced::since(self.newest);
         self.writer = Writer::new(note(id, base, self.newest));

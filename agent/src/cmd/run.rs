@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::collect::{Collectors, Roots};
 use crate::config::Config;
 use crate::identity::{Identity, LoadError};
+use crate::logs::{Logs, Settings};
 use crate::spool::{Limits, Spool, Start};
 use crate::state::{State, StateError};
 use crate::uplink::{Shared, TICK, Timing, Uplink};
@@ -45,7 +46,8 @@ pub(super) struct Agent {
     pub(super) facts: Started,
     pub(super) host: HostId,
     pub(super) tls: Tls,
-    _state: State,
+    logs: Settings,
+    state: State,
 }
 
 impl Run {
@@ -85,7 +87,8 @@ impl Agent {
             facts,
             host: identity.host_id,
             tls: Tls::new(identity, config.servers.clone(), Clock),
-            _state: state,
+            logs: config.logs.clone(),
+            state,
         })
     }
 
@@ -110,6 +113,8 @@ impl Agent {
             body: started,
         });
         let collectors = Collectors::new(Roots::default());
+        let logs = Logs::start(self.logs.clone(), self.state.dir(), Clock)
+            .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot read logs: {error}")))?;
         let uplink = self.uplink();
         let mut delivering = std::pin::pin!(uplink.run());
         tokio::select! {
@@ -117,9 +122,11 @@ impl Agent {
             () = &mut delivering => {}
             () = self.tls.keep_fresh(&self.shared) => {}
             () = durable::run(&self.shared) => {}
+            () = logs.run(&self.shared) => {}
             _ = terminate.recv() => tracing::info!("told to stop"),
             _ = interrupt.recv() => tracing::info!("interrupted"),
         }
+        logs.stop(&self.shared).await;
         let now = Clock.wall();
         let goodbye = EventBody::Goodbye(goodbye::reason(now));
         self.shared.event(Event {

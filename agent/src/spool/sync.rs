@@ -71,6 +71,11 @@ impl Unsynced {
         }
     }
 
+    /// Position up to which another thread made the log durable.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
     pub(super) fn count(&mut self, item: &Item) {
         let is_tick = matches!(item, Item::Tick(_));
         self.ticks += u64::from(is_tick);

@@ -57,6 +57,17 @@ impl Shared {
         self.appended.notify_one();
     }
 
+    /// Keeps events with a note of where they end, as `Spool::append_noted` does, and wakes the uplink.
+    pub(crate) fn events(
+        &self,
+        events: Vec<Event>,
+        note: impl FnOnce(u64) -> std::io::Result<()>,
+    ) -> Result<bool, String> {
+        let kept = self.with_spool(|spool| spool.append_noted(events, note));
+        self.appended.notify_one();
+        kept
+    }
+
     /// Time between two ticks.
     #[must_use]
     pub fn tick_interval(&self) -> Duration {

@@ -1,0 +1,319 @@
+//! One open log file: who it is, how far it was read, what comes next.
+//!
+//! A file is known by device, inode and its **head**, the first KiB: an inode that was given to another file is seen by its
+//! head, and so is a file that was copied and emptied (`copytruncate`) and filled again beyond where it was read. What was
+//! written into it between the last read and the emptying is lost; logrotate itself loses as much.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+
+use super::frame::{Framer, Raw};
+use super::miner::{hash_of, mix};
+use super::saved::Mark;
+use super::shaper::When;
+
+/// Bytes of the head that a file is known by.
+pub(crate) const HEAD_BYTES: usize = 1_024;
+
+/// Bytes of one read.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A file this far behind is not read in full any more: its lines are counted up to where it is near again.
+const LAG_BYTES_MAX: u64 = 64 << 20;
+
+/// What was written before the host was watched is read from this far back.
+pub(crate) const LEARN_BYTES: u64 = 256 * 1024;
+
+/// Who a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+    /// Bytes of the head that the hash is over.
+    pub(crate) head_bytes: u32,
+    pub(crate) head_hash: u64,
+}
+
+/// What one round may still cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    /// Lines to shape.
+    pub(crate) lines: u64,
+    /// Bytes to read.
+    pub(crate) bytes: u64,
+}
+
+/// What a file gives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Given<'a> {
+    /// A line.
+    Line(Raw<'a>, When),
+    /// A line that is only counted.
+    Skipped,
+}
+
+/// A file that is read.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    file: File,
+    pub(crate) identity: Identity,
+    /// Bytes read.
+    offset: u64,
+    framer: Framer,
+    /// What lies before this was written before the host was watched.
+    old_until: u64,
+    /// What lies before this was written while no agent ran.
+    backlog_until: u64,
+    /// Rounds without anything new.
+    pub(crate) quiet: u32,
+    seen: Option<(u64, i64, i64)>,
+    skipping: bool,
+}
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// At its beginning: it is new.
+    Start,
+    /// At its beginning, and what is in it was written while no agent ran.
+    StartOfBacklog,
+    /// Near its end, to learn from.
+    Learn,
+}
+
+impl Tail {
+    /// Opens a file. None where it is none that can be tailed: a directory, a device, a pipe.
+    pub(crate) fn open(path: &Path, from: From) -> io::Result<Option<Tail>> {
+        let Some((file, meta)) = open(path)? else {
+            return Ok(None);
+        };
+        let identity = Identity::of(&file, &meta, HEAD_BYTES)?;
+        let size = meta.len();
+        let offset = match from {
+            From::Start | From::StartOfBacklog => 0,
+            From::Learn => size.saturating_sub(LEARN_BYTES),
+        };
+        Ok(Some(Tail {
+            file,
+            identity,
+            offset,
+            // The first line that is read may have begun before.
+            framer: Framer::within(offset > 0),
+            old_until: if from == From::Learn { size } else { 0 },
+            backlog_until: if from == From::StartOfBacklog {
+                size
+            } else {
+                0
+            },
+            quiet: 0,
+            seen: None,
+            skipping: false,
+        }))
+    }
+
+    /// Opens a file where an earlier run stopped, if it is that file.
+    pub(crate) fn resume(path: &Path, mark: &Mark) -> io::Result<Option<Tail>> {
+        let Some((file, meta)) = open(path)? else {
+            return Ok(None);
+        };
+        let known = Identity::from(mark);
+        if !known.is(&file, &meta)? {
+            return Ok(None);
+        }
+        Ok(Some(Tail {
+            file,
+            identity: known,
+            offset: mark.offset.min(meta.len()),
+            framer: Framer::within(mark.given_up),
+            old_until: 0,
+            backlog_until: meta.len(),
+            quiet: 0,
+            seen: None,
+            skipping: false,
+        }))
+    }
+
+    /// How far it is told.
+    pub(crate) fn mark(&self, path: &Path) -> Mark {
+        Mark {
+            path: path.to_string_lossy().into_owned(),
+            offset: self.offset - self.framer.pending(),
+            given_up: self.framer.is_given_up(),
+            ..self.identity.mark()
+        }
+    }
+
+    /// Looks at the file anew: whether it is still the same, from its own beginning on. A file that was emptied is begun
+    /// again; the line under way is handed out as it is.
+    pub(crate) fn check(&mut self, each: &mut dyn FnMut(Given<'_>)) -> io::Result<()> {
+        let meta = self.file.metadata()?;
+        let now = (meta.len(), meta.mtime(), meta.mtime_nsec());
+        if self.seen == Some(now) {
+            return Ok(());
+        }
+        self.seen = Some(now);
+        if !self.identity.is(&self.file, &meta)? {
+            self.framer.end(|raw| each(Given::Line(raw, When::Live)));
+            self.identity = Identity::of(&self.file, &meta, HEAD_BYTES)?;
+            (self.offset, self.old_until, self.backlog_until) = (0, 0, 0);
+        } else if meta.len() < self.offset {
+            // The same head and shorter: its tail was cut off. What is there was read.
+            self.framer.end(|raw| each(Given::Line(raw, When::Live)));
+            self.offset = meta.len();
+        }
+        if (self.identity.head_bytes as usize) < HEAD_BYTES
+            && meta.len() > u64::from(self.identity.head_bytes)
+        {
+            self.identity = Identity::of(&self.file, &meta, HEAD_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// Reads on, as far as the budget goes; whether the end was reached.
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        budget: &mut Budget,
+        each: &mut dyn FnMut(Given<'_>),
+    ) -> io::Result<bool> {
+        loop {
+            let lag = self.file.metadata()?.len().saturating_sub(self.offset);
+            // Behind by much: counted only, until it is near again.
+            self.skipping = lag > LAG_BYTES_MAX || (self.skipping && lag > LAG_BYTES_MAX / 2);
+            if budget.bytes == 0 || (budget.lines == 0 && !self.skipping) {
+                return Ok(false);
+            }
+            let (when, until) = self.when();
+            let most =
+                usize::try_from((until - self.offset).min(budget.bytes)).unwrap_or(usize::MAX);
+            let most = most.min(buffer.len());
+            let n = match self.file.read_at(&mut buffer[..most], self.offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            if n == 0 {
+                self.quiet = self.quiet.saturating_add(1);
+                return Ok(true);
+            }
+            self.quiet = 0;
+            self.offset += n as u64;
+            budget.bytes = budget.bytes.saturating_sub(n as u64);
+            let only_counted = self.skipping && budget.lines == 0;
+            self.framer.push(&buffer[..n], |raw| {
+                if only_counted {
+                    each(Given::Skipped);
+                } else {
+                    budget.lines = budget.lines.saturating_sub(1);
+                    each(Given::Line(raw, when));
+                }
+            });
+        }
+    }
+
+    /// Nothing more will come: the line under way is handed out.
+    pub(crate) fn end(&mut self, each: &mut dyn FnMut(Given<'_>)) {
+        self.framer.end(|raw| each(Given::Line(raw, When::Live)));
+    }
+
+    /// When it was written to last.
+    pub(crate) fn modified(&self) -> io::Result<(i64, i64)> {
+        let meta = self.file.metadata()?;
+        Ok((meta.mtime(), meta.mtime_nsec()))
+    }
+
+    fn when(&self) -> (When, u64) {
+        if self.offset < self.old_until {
+            (When::Old, self.old_until)
+        } else if self.offset < self.backlog_until {
+            (When::Backlog, self.backlog_until)
+        } else {
+            (When::Live, u64::MAX)
+        }
+    }
+}
+
+impl Identity {
+    fn of(file: &File, meta: &Metadata, most: usize) -> io::Result<Identity> {
+        let (head_bytes, head_hash) = head(file, most)?;
+        Ok(Identity {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            head_bytes,
+            head_hash,
+        })
+    }
+
+    /// Whether a file is this one.
+    fn is(&self, file: &File, meta: &Metadata) -> io::Result<bool> {
+        if (meta.dev(), meta.ino()) != (self.dev, self.ino) {
+            return Ok(false);
+        }
+        let now = Identity::of(file, meta, self.head_bytes as usize)?;
+        Ok(now == *self)
+    }
+
+    /// Whether two are one file as far as its number says.
+    pub(crate) fn is_place(&self, dev: u64, ino: u64) -> bool {
+        (self.dev, self.ino) == (dev, ino)
+    }
+
+    /// A mark with this identity.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            dev: self.dev,
+            ino: self.ino,
+            head_bytes: self.head_bytes,
+            head_hash: self.head_hash,
+            ..Mark::default()
+        }
+    }
+
+    /// Who a mark speaks of.
+    pub(crate) fn from(mark: &Mark) -> Identity {
+        Identity {
+            dev: mark.dev,
+            ino: mark.ino,
+            head_bytes: mark.head_bytes.min(HEAD_BYTES as u32),
+            head_hash: mark.head_hash,
+        }
+    }
+}
+
+/// Who is at a path, by number alone, and when it was written to.
+pub(crate) fn place(path: &Path) -> io::Result<Metadata> {
+    std::fs::metadata(path)
+}
+
+/// Opens what can be tailed. Never waits: what is at the path may be a pipe by now.
+fn open(path: &Path) -> io::Result<Option<(File, Metadata)>> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+        .open(path)?;
+    let meta = file.metadata()?;
+    Ok(meta.is_file().then_some((file, meta)))
+}
+
+fn head(file: &File, most: usize) -> io::Result<(u32, u64)> {
+    let (mut bytes, mut n) = ([0; HEAD_BYTES], 0);
+    let most = most.min(HEAD_BYTES);
+    while n < most {
+        match file.read_at(&mut bytes[n..most], n as u64) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((
+        u32::try_from(n).unwrap_or(0),
+        mix(hash_of(b"head"), &bytes[..n]),
+    ))
+}
