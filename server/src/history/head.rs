@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dawnwatch_engine::block;
+use dawnwatch_engine::block::{self, Effort};
 use dawnwatch_proto::{HostId, SchemaId};
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ pub struct Mini {
 impl Mini {
     /// Encodes rows of one schema.
     #[must_use]
-    pub fn of(rows: &[Row]) -> Option<Mini> {
+    pub fn of(rows: &[Row], effort: Effort) -> Option<Mini> {
         let (first, last) = (rows.first()?, rows.last()?);
         let times: Vec<i64> = rows.iter().map(|row| row.time_ms).collect();
         let values: Vec<&[i64]> = rows.iter().map(|row| &*row.values).collect();
@@ -59,7 +59,7 @@ impl Mini {
             max_ms: times.iter().copied().max().unwrap_or(0),
             ticks: u32::try_from(rows.len()).unwrap_or(u32::MAX),
             position: last.position,
-            bytes: block::encode(&times, &values).into(),
+            bytes: block::encode(&times, &values, effort).into(),
         })
     }
 }
@@ -90,7 +90,7 @@ impl HostRows {
     }
 
     fn fold(&mut self) {
-        self.minis.extend(Mini::of(&self.raw));
+        self.minis.extend(Mini::of(&self.raw, Effort::Quick));
         self.raw.clear();
     }
 
@@ -207,7 +207,7 @@ impl Head {
         for (host, rows) in self.sealing.iter().chain(&self.hosts) {
             let kept = all.entry(*host).or_default();
             kept.minis.extend(rows.minis.iter().cloned());
-            kept.minis.extend(Mini::of(&rows.raw));
+            kept.minis.extend(Mini::of(&rows.raw, Effort::Quick));
             kept.latest = rows.latest;
             kept.events.extend(rows.events.iter().cloned());
         }

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use dawnwatch_engine::block::{Block, TICKS_MAX};
+use dawnwatch_engine::block::{Block, Effort, TICKS_MAX};
 use dawnwatch_proto::{HostId, SchemaId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -364,7 +364,7 @@ fn join(minis: &[Mini]) -> Vec<Mini> {
     let mut rows: Vec<Row> = Vec::new();
     for mini in minis {
         let Some(more) = rows_of(mini) else {
-            out.extend(Mini::of(&rows));
+            out.extend(Mini::of(&rows, Effort::Best));
             rows.clear();
             out.push(mini.clone());
             continue;
@@ -373,12 +373,12 @@ fn join(minis: &[Mini]) -> Vec<Mini> {
         let same = |first: &Row| first.schema == mini.schema && first.values.len() == width;
         let fits = rows.first().is_none_or(same) && rows.len() + more.len() <= TICKS_MAX;
         if !fits {
-            out.extend(Mini::of(&rows));
+            out.extend(Mini::of(&rows, Effort::Best));
             rows.clear();
         }
         rows.extend(more);
     }
-    out.extend(Mini::of(&rows));
+    out.extend(Mini::of(&rows, Effort::Best));
     out
 }
 
@@ -411,8 +411,10 @@ mod tests {
                     values: vec![i, 5].into(),
                     position: 1,
                 };
-                rows.minis
-                    .extend(Mini::of(&(0..60).map(row).collect::<Vec<_>>()));
+                rows.minis.extend(Mini::of(
+                    &(0..60).map(row).collect::<Vec<_>>(),
+                    Effort::Quick,
+                ));
             }
             rows.events = vec![EventRow {
                 time_ms: 5,

@@ -4,58 +4,82 @@
 //!
 //! | field | content |
 //! |---|---|
-//! | version | u8, 1 |
+//! | version | u8, 2; 1 had the tags up to RAW only and is read |
 //! | ticks | number of rows |
 //! | columns | number of columns |
 //! | lengths | one number for the timestamps, then one a column: bytes of its body, tag included |
 //! | timestamps | tag, body: milliseconds as first value and differences of differences |
-//! | columns | tag, body |
+//! | columns | tag, body: of all forms the smallest |
 //!
 //! | tag | body |
 //! |---|---|
-//! | 0 CONST | one value |
-//! | 1 DELTA | first value, then differences to the last value that was not missing |
-//! | 2 RAW | the values |
+//! | 0 CONST | a run of one value |
+//! | 1 DELTA | a run: first value, then differences to the last value that was not missing |
+//! | 2 RAW | a run of the values |
+//! | 3 LINEAR | a run of two: first value, step |
+//! | 4 ZERO-RUN | first value (zigzag); then in turn how many ticks changed nothing, and the next change (zigzag, less 1) |
+//! | 5 PCO | pco's wrapped form of the values as i64: header, chunk metadata, one page |
+//! | 6 PRESENT | how many values are there, how many are missing, in turn, up to the number of ticks; then tag and body of those that are there |
+//! | 7 DUP | number of an earlier column that has the same values, itself no DUP |
 //!
-//! Every length is capped on decoding; a block that does not decode whole is an error, never a guess. The checksum is the
-//! business of the file around it.
+//! Only PRESENT, DELTA, RAW and CONST can say that a value is missing. Every length is capped on decoding; a block that does not
+//! decode whole is an error, never a guess. The checksum is the business of the file around it.
 
+mod column;
+
+use dawnwatch_proto::Malformed;
 use dawnwatch_proto::series::SERIES_MAX;
-use dawnwatch_proto::wire::{decode_row, encode_row};
-use dawnwatch_proto::{MISSING, Malformed};
+
+use column::{DUP, length, put};
 
 /// Most rows in a block: an hour at ten seconds.
 pub const TICKS_MAX: usize = 360;
 
-const VERSION: u8 = 1;
-const CONST: u8 = 0;
-const DELTA: u8 = 1;
-const RAW: u8 = 2;
+const VERSION: u8 = 2;
+const FEWER_TAGS: u8 = 1;
+
+/// How hard to try for few bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// All forms but PCO: for blocks that live an hour.
+    Quick,
+    /// All forms: for blocks that live for weeks.
+    Best,
+}
 
 /// Encodes rows of the same length.
 ///
 /// # Panics
 /// Where there are more than [`TICKS_MAX`] rows, or rows and times differ in number: a bug of the caller.
 #[must_use]
-pub fn encode(times_ms: &[i64], rows: &[&[i64]]) -> Vec<u8> {
+pub fn encode(times_ms: &[i64], rows: &[&[i64]], effort: Effort) -> Vec<u8> {
     assert!(
         rows.len() <= TICKS_MAX && rows.len() == times_ms.len(),
         "a block of {} rows",
         rows.len()
     );
-    let columns = rows.first().map_or(0, |row| row.len());
-    let mut bodies = vec![tagged(RAW, &differences(times_ms))];
-    let mut column = Vec::with_capacity(rows.len());
-    for i in 0..columns {
-        column.clear();
-        column.extend(rows.iter().map(|row| row[i]));
-        bodies.push(encode_column(&column));
+    let width = rows.first().map_or(0, |row| row.len());
+    let columns: Vec<Vec<i64>> = (0..width)
+        .map(|i| rows.iter().map(|row| row[i]).collect())
+        .collect();
+    let mut bodies = vec![column::encode(&differences(times_ms), effort)];
+    for (i, values) in columns.iter().enumerate() {
+        let same = columns[..i].iter().position(|one| one == values);
+        let mut body = vec![DUP];
+        put(&mut body, same.unwrap_or(0) as u64);
+        // The first of equals is never a duplicate itself; what is as short without reference stays readable alone.
+        let short = same.is_some_and(|k| bodies[k + 1].len() <= body.len());
+        bodies.push(match same {
+            Some(_) if !short => body,
+            Some(k) => bodies[k + 1].clone(),
+            None => column::encode(values, effort),
+        });
     }
     let mut out = vec![VERSION];
-    put(&mut out, rows.len());
-    put(&mut out, columns);
+    put(&mut out, rows.len() as u64);
+    put(&mut out, width as u64);
     for body in &bodies {
-        put(&mut out, body.len());
+        put(&mut out, body.len() as u64);
     }
     for body in &bodies {
         out.extend_from_slice(body);
@@ -76,13 +100,13 @@ impl<'a> Block<'a> {
     /// # Errors
     /// [`Malformed`] where it does not add up.
     pub fn open(bytes: &'a [u8]) -> Result<Block<'a>, Malformed> {
-        let Some((&VERSION, mut rest)) = bytes.split_first() else {
+        let Some((&(VERSION | FEWER_TAGS), mut rest)) = bytes.split_first() else {
             return Err(bad("unknown version"));
         };
-        let ticks = get(&mut rest, TICKS_MAX)?;
-        let columns = get(&mut rest, SERIES_MAX)?;
+        let ticks = length(&mut rest, TICKS_MAX)?;
+        let columns = length(&mut rest, SERIES_MAX)?;
         let lengths: Vec<usize> = (0..=columns)
-            .map(|_| get(&mut rest, bytes.len()))
+            .map(|_| length(&mut rest, bytes.len()))
             .collect::<Result<_, _>>()?;
         let mut bodies = Vec::with_capacity(lengths.len());
         for length in lengths {
@@ -116,7 +140,7 @@ impl<'a> Block<'a> {
     /// # Errors
     /// [`Malformed`] where the column does not decode.
     pub fn times_ms(&self) -> Result<Vec<i64>, Malformed> {
-        let mut times = decode_column(self.bodies[0], self.ticks)?;
+        let mut times = column::decode(self.bodies[0], self.ticks)?;
         let (mut value, mut step) = (0i64, 0i64);
         for (i, time) in times.iter_mut().enumerate() {
             match i {
@@ -136,11 +160,21 @@ impl<'a> Block<'a> {
     /// # Errors
     /// [`Malformed`] where there is no such column or it does not decode.
     pub fn column(&self, i: usize) -> Result<Vec<i64>, Malformed> {
-        let body = self
-            .bodies
-            .get(i + 1)
-            .ok_or_else(|| bad("no such column"))?;
-        decode_column(body, self.ticks)
+        let body = self.body(i)?;
+        let Some((&DUP, mut rest)) = body.split_first() else {
+            return column::decode(body, self.ticks);
+        };
+        let earlier = length(&mut rest, i)?;
+        if earlier == i || !rest.is_empty() {
+            return Err(bad("a duplicate of no earlier column"));
+        }
+        // A duplicate of a duplicate is no tag that a column may have.
+        column::decode(self.body(earlier)?, self.ticks)
+    }
+
+    fn body(&self, i: usize) -> Result<&'a [u8], Malformed> {
+        let body = self.bodies.get(i + 1);
+        body.copied().ok_or_else(|| bad("no such column"))
     }
 
     /// All rows.
@@ -176,78 +210,6 @@ fn differences(times_ms: &[i64]) -> Vec<i64> {
     out
 }
 
-fn encode_column(values: &[i64]) -> Vec<u8> {
-    if let Some(first) = values.first()
-        && values.iter().all(|v| v == first)
-    {
-        return tagged(CONST, &[*first]);
-    }
-    let mut deltas = Vec::with_capacity(values.len());
-    let mut last = 0i64;
-    for value in values {
-        if *value == MISSING {
-            deltas.push(MISSING);
-            continue;
-        }
-        let delta = value.wrapping_sub(last);
-        if delta == MISSING {
-            return tagged(RAW, values);
-        }
-        deltas.push(delta);
-        last = *value;
-    }
-    tagged(DELTA, &deltas)
-}
-
-fn decode_column(body: &[u8], ticks: usize) -> Result<Vec<i64>, Malformed> {
-    let (tag, body) = body.split_first().ok_or_else(|| bad("an empty column"))?;
-    match *tag {
-        CONST if ticks > 0 => Ok(vec![decode_row(body, 1, None)?[0]; ticks]),
-        RAW => decode_row(body, ticks, None),
-        DELTA => {
-            let mut values = decode_row(body, ticks, None)?;
-            let mut last = 0i64;
-            for value in values.iter_mut().filter(|v| **v != MISSING) {
-                last = last.wrapping_add(*value);
-                *value = last;
-            }
-            Ok(values)
-        }
-        _ => Err(bad("unknown column tag")),
-    }
-}
-
-fn tagged(tag: u8, values: &[i64]) -> Vec<u8> {
-    let mut out = vec![tag];
-    out.extend(encode_row(values, None));
-    out
-}
-
-fn put(out: &mut Vec<u8>, mut v: usize) {
-    while v >= 0x80 {
-        out.push(v.to_le_bytes()[0] | 0x80);
-        v >>= 7;
-    }
-    out.push(v.to_le_bytes()[0]);
-}
-
-fn get(rest: &mut &[u8], limit: usize) -> Result<usize, Malformed> {
-    let mut v = 0usize;
-    for shift in (0..35).step_by(7) {
-        let (byte, tail) = rest.split_first().ok_or_else(|| bad("it ends too early"))?;
-        *rest = tail;
-        v |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return if v <= limit {
-                Ok(v)
-            } else {
-                Err(bad("a length over its limit"))
-            };
-        }
-    }
-    Err(bad("a number over five bytes"))
-}
-
 fn bad(why: &str) -> Malformed {
     Malformed::Invalid {
         what: "block",
@@ -258,6 +220,7 @@ fn bad(why: &str) -> Malformed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dawnwatch_proto::MISSING;
     use proptest::prelude::*;
 
     fn value() -> impl Strategy<Value = i64> {
@@ -271,15 +234,17 @@ mod tests {
         ) {
             let (times, rows): (Vec<i64>, Vec<Vec<i64>>) = rows.into_iter().unzip();
             let slices: Vec<&[i64]> = rows.iter().map(Vec::as_slice).collect();
-            let bytes = encode(&times, &slices);
-            let block = Block::open(&bytes).unwrap();
-            prop_assert_eq!(block.times_ms().unwrap(), times);
-            prop_assert_eq!(block.rows().unwrap(), rows);
+            for effort in [Effort::Quick, Effort::Best] {
+                let bytes = encode(&times, &slices, effort);
+                let block = Block::open(&bytes).unwrap();
+                prop_assert_eq!(&block.times_ms().unwrap(), &times);
+                prop_assert_eq!(&block.rows().unwrap(), &rows);
+            }
         }
 
         #[test]
         fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in 0usize..400) {
-            let mut whole = encode(&[1_000, 2_000, 3_001], &[&[1, 2], &[1, MISSING], &[5, 9]]);
+            let mut whole = encode(&[1_000, 2_000, 3_001], &[&[1, 2], &[1, MISSING], &[5, 9]], Effort::Best);
             let bit = flip % (whole.len() * 8);
             whole[bit / 8] ^= 1 << (bit % 8);
             for bytes in [bytes, whole] {
@@ -292,23 +257,55 @@ mod tests {
 
     #[test]
     fn the_format_stays() {
-        let bytes = encode(
-            &[10_000, 20_000, 30_000],
-            &[&[5, 7], &[5, 9], &[5, MISSING]],
-        );
+        let rows: [&[i64]; 4] = [
+            &[5, 700, 700],
+            &[5, 900, 900],
+            &[5, MISSING, MISSING],
+            &[5, 750, 750],
+        ];
+        let times = [10_000, 20_000, 30_000, 40_003];
         let want = [
+            2, 4, 3, 9, 2, 8, 2, 2, 162, 156, 1, 162, 156, 1, 2, 8, 0, 12, 1, 250, 10, 146, 3, 1,
+            173, 2, 7, 1,
+        ];
+        assert_eq!(encode(&times, &rows, Effort::Best), want);
+        let block = Block::open(&want).unwrap();
+        assert_eq!(block.times_ms().unwrap(), times);
+        assert_eq!(block.rows().unwrap(), rows);
+    }
+
+    #[test]
+    fn blocks_of_version_1_are_read() {
+        let old = [
             1, 3, 2, 8, 2, 4, 2, 162, 156, 1, 162, 156, 1, 2, 0, 12, 1, 16, 6, 1,
         ];
-        assert_eq!(bytes, want);
         // A lone zero as a run of one: longer, and read all the same.
         let long = [
             1, 3, 2, 9, 2, 4, 2, 162, 156, 1, 162, 156, 1, 0, 0, 0, 12, 1, 16, 6, 1,
         ];
-        for bytes in [&want[..], &long] {
+        for bytes in [&old[..], &long] {
+            let block = Block::open(bytes).unwrap();
+            assert_eq!(block.times_ms().unwrap(), [10_000, 20_000, 30_000]);
             assert_eq!(
-                Block::open(bytes).unwrap().rows().unwrap(),
+                block.rows().unwrap(),
                 [vec![5, 7], vec![5, 9], vec![5, MISSING]]
             );
+        }
+    }
+
+    #[test]
+    fn duplicates_point_back_and_never_in_circles() {
+        let values: Vec<[i64; 3]> = (0..50).map(|i| [i * i, 3, i * i]).collect();
+        let rows: Vec<&[i64]> = values.iter().map(|row| &row[..]).collect();
+        let times: Vec<i64> = (0..50).collect();
+        let bytes = encode(&times, &rows, Effort::Quick);
+        assert_eq!(bytes[bytes.len() - 2..], [DUP, 0]);
+        assert_eq!(Block::open(&bytes).unwrap().rows().unwrap(), rows);
+        for target in [1u8, 2, 3] {
+            let mut wrong = bytes.clone();
+            *wrong.last_mut().unwrap() = target;
+            let read = Block::open(&wrong).unwrap().column(2);
+            assert_eq!(read.is_ok(), target == 1, "column {target}");
         }
     }
 
@@ -317,6 +314,6 @@ mod tests {
         let times: Vec<i64> = (0..360).map(|i| 1_764_000_000_000 + i * 10_000).collect();
         let row = vec![42i64; 100];
         let rows: Vec<&[i64]> = times.iter().map(|_| row.as_slice()).collect();
-        assert!(encode(&times, &rows).len() < 500);
+        assert!(encode(&times, &rows, Effort::Best).len() < 330);
     }
 }
