@@ -105,7 +105,7 @@ pub fn main(line: Line) -> Result<(), Failure> {
         Command::Run(run) => run.main(&config, &state),
         Command::Doctor => doctor::main(&config, &state),
         Command::Leave(leave) => leave.main(&config, &state),
-        Command::Collect(collect) => collect.main(),
+        Command::Collect(collect) => collect.main(&config),
     }
 }
 

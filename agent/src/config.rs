@@ -6,6 +6,7 @@
 //! state = "/var/lib/dawnwatch-agent"
 //! spool_bytes = 1073741824
 //! spool_hours = 72
+//! roots = { proc = "/host/proc", sys = "/host/sys", bus = "/host/run/dbus/system_bus_socket" }  # in a container
 //!
 //! [logs]
 //! files = ["/var/log/*.log"]                                 # default: the usual ones that are there
@@ -20,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::collect::Roots;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -32,7 +34,7 @@ mod logs;
 pub const DEFAULT_PATH: &str = "/etc/dawnwatch-agent/config.toml";
 
 /// Every key there is.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "servers",
     "tick_seconds",
     "tick_ms",
@@ -40,7 +42,11 @@ const KEYS: [&str; 7] = [
     "spool_bytes",
     "spool_hours",
     "logs",
+    "roots",
 ];
+
+/// The keys of `roots`.
+const ROOTS: [&str; 3] = ["proc", "sys", "bus"];
 
 /// Most servers in the list: more are a mistake, and each failing one delays the next.
 const SERVERS_MAX: usize = 8;
@@ -78,6 +84,12 @@ pub struct Config {
     pub spool_hours: Option<u64>,
     /// Which logs are read, and what is taken out of them.
     pub logs: Settings,
+    /// Where `/proc` of the host is, for an agent that has another of its own.
+    pub proc: Option<PathBuf>,
+    /// Where `/sys` of the host is.
+    pub sys: Option<PathBuf>,
+    /// The socket of the host's message bus.
+    pub bus: Option<PathBuf>,
 }
 
 /// One mistake in the file.
@@ -129,6 +141,18 @@ impl Config {
                 path: file.to_owned(),
                 source,
             }),
+        }
+    }
+
+    /// Where the kernel's tables and the message bus are.
+    #[must_use]
+    pub fn roots(&self) -> Roots {
+        let usual = Roots::default();
+        Roots {
+            proc: self.proc.clone().unwrap_or(usual.proc),
+            sys: self.sys.clone().unwrap_or(usual.sys),
+            bus: self.bus.clone().unwrap_or(usual.bus),
+            asks: usual.asks,
         }
     }
 
@@ -191,6 +215,7 @@ impl Check<'_> {
             }
             "spool_hours" => config.spool_hours = self.number(key, value, 1, SPOOL_HOURS_MAX),
             "logs" => self.logs(value, &mut config.logs),
+            "roots" => self.roots(config, value),
             unknown => self.unknown(unknown, at, &KEYS),
         }
     }
@@ -231,6 +256,32 @@ impl Check<'_> {
             }
         }
         servers
+    }
+
+    fn roots(&mut self, config: &mut Config, value: &Spanned<DeValue<'_>>) {
+        let Some(table) = value.get_ref().as_table() else {
+            let text = "roots must name directories, such as { proc = \"/host/proc\" }";
+            self.at(value.span().start, text);
+            return;
+        };
+        for (key, value) in table {
+            let root = match key.get_ref().as_ref() {
+                "proc" => &mut config.proc,
+                "sys" => &mut config.sys,
+                "bus" => &mut config.bus,
+                unknown => {
+                    let keys = ROOTS.join(", ");
+                    let text = format!("unknown key \"{unknown}\" in roots: the keys are {keys}");
+                    self.at(key.span().start, &text);
+                    continue;
+                }
+            };
+            let path = self.text(key.get_ref(), value).map(PathBuf::from);
+            if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+                self.at(value.span().start, "a root must be a whole path, from / on");
+            }
+            *root = path;
+        }
     }
 
     fn text(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<String> {
@@ -320,7 +371,7 @@ mod tests {
 
     #[test]
     fn every_key_is_taken() {
-        let text = "servers = [\"mon1\", \"[fd00::5]:7443\"]\ntick_ms = 200\nstate = \"/tmp/x\"\nspool_bytes = 0x10_0000\nspool_hours = 1\n";
+        let text = "servers = [\"mon1\", \"[fd00::5]:7443\"]\ntick_ms = 200\nstate = \"/tmp/x\"\nspool_bytes = 0x10_0000\nspool_hours = 1\nroots = { proc = \"/p\", bus = \"/b\" }\n";
         let config = Config::parse(text).unwrap();
         assert_eq!(
             config,
@@ -331,6 +382,9 @@ mod tests {
                 spool_bytes: Some(1 << 20),
                 spool_hours: Some(1),
                 logs: Settings::default(),
+                proc: Some(PathBuf::from("/p")),
+                sys: None,
+                bus: Some(PathBuf::from("/b")),
             }
         );
         assert_eq!(Config::parse("").unwrap(), Config::default());
@@ -348,7 +402,7 @@ mod tests {
                 "line 5: spool_hours must be a whole number from 1 to 744",
                 "line 6: \"a b\" is not a server's address: a host name has letters, digits, dots and hyphens; write HOST, HOST:PORT or [V6]:PORT",
                 "line 6: a server is a text such as \"mon1.example.org\", \"10.0.0.5:7443\" or \"[fd00::5]:7443\"",
-                "line 7: unknown key \"zebra\": the keys are servers, tick_seconds, tick_ms, state, spool_bytes, spool_hours, logs",
+                "line 7: unknown key \"zebra\": the keys are servers, tick_seconds, tick_ms, state, spool_bytes, spool_hours, logs, roots",
             ]
         );
     }
@@ -371,6 +425,9 @@ mod tests {
             ("tick_seconds = -1", "1 to 300"),
             ("spool_bytes = 1000", "from 1048576 to"),
             ("state = \"\"", "not empty"),
+            ("roots = 3", "must name directories"),
+            ("roots = { prok = \"/p\" }", "unknown key \"prok\" in roots"),
+            ("roots = { sys = \"sys\" }", "whole path"),
             ("[servers]\na = 1", "must be a list"),
         ] {
             let found = mistakes(text);

@@ -63,7 +63,11 @@ impl Check {
 
 /// Looks at everything.
 pub async fn examine(config: &Config, state: &Path, now: Timestamp) -> Vec<Check> {
-    let mut checks = vec![directory(state), spool(config, state), kernel()];
+    let mut checks = vec![
+        directory(state),
+        spool(config, state),
+        kernel(config.roots()),
+    ];
     let identity = match Identity::load(state) {
         Err(error) => {
             checks.push(Check::new("identity", Health::Fail, exit::CONFIG, error));
@@ -164,8 +168,10 @@ fn spool(config: &Config, state: &Path) -> Check {
     }
 }
 
-fn kernel() -> Check {
-    let reading = Collectors::new(Roots::default()).read();
+fn kernel(roots: Roots) -> Check {
+    let mut collectors = Collectors::new(roots);
+    collectors.looks().look();
+    let reading = collectors.read();
     let series = reading.row.len();
     if reading.troubles.is_empty() {
         return Check::new("kernel", Health::Ok, 0, format!("{series} series"));

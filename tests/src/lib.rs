@@ -2,6 +2,7 @@
 //!
 //! - [`house`]: real servers and agents as processes, in temporary directories, on loopback.
 //! - [`wait`]: waiting for a condition, with a bound and a reason.
+//! - [`bus`]: a message bus with a systemd whose units the test sets.
 //! - [`proxy`]: a proxy between agent and server that reads acknowledgements off the wire.
 //! - [`receivers`]: a webhook receiver and a real SMTP server, which keep what they get.
 //! - [`faketime`]: another wall clock for processes, set by the test.
@@ -9,6 +10,7 @@
 //! - [`stream`]: a stream to the server on which the test says what it likes.
 //! - [`needs`]: what the system must have for a test to run, and what happens where it lacks.
 
+pub mod bus;
 pub mod faketime;
 pub mod house;
 pub mod mounts;

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{Failure, exit, say};
-use crate::collect::{Collectors, Roots, show};
+use crate::collect::{Collectors, show};
+use crate::config::Config;
 
 /// Shows what this host measures.
 #[derive(Debug, Args)]
@@ -14,12 +15,14 @@ pub(super) struct Collect {
 }
 
 impl Collect {
-    pub(super) fn main(&self) -> Result<(), Failure> {
+    pub(super) fn main(&self, config: &Config) -> Result<(), Failure> {
         if !self.once {
             let text = "say collect --once: measuring for ever is what run does";
             return Err(Failure::new(exit::USAGE, text));
         }
-        let reading = Collectors::new(Roots::default()).read();
+        let mut collectors = Collectors::new(config.roots());
+        collectors.looks().look();
+        let reading = collectors.read();
         say(show(&reading).trim_end());
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::dial::Tls;
 use super::{Failure, exit, runtime};
 use crate::clock::Clock;
-use crate::collect::{Collectors, Roots};
+use crate::collect::{Collectors, Roots, slow};
 use crate::config::Config;
 use crate::identity::{Identity, LoadError};
 use crate::logs::{Logs, Settings};
@@ -46,6 +46,7 @@ pub(super) struct Agent {
     pub(super) facts: Started,
     pub(super) host: HostId,
     pub(super) tls: Tls,
+    roots: Roots,
     logs: Settings,
     state: State,
 }
@@ -86,6 +87,7 @@ impl Agent {
             shared: Shared::new(spool, tick),
             facts,
             host: identity.host_id,
+            roots: config.roots(),
             tls: Tls::new(identity, config.servers.clone(), Clock),
             logs: config.logs.clone(),
             state,
@@ -112,7 +114,8 @@ impl Agent {
             time: Clock.wall(),
             body: started,
         });
-        let collectors = Collectors::new(Roots::default());
+        let collectors = Collectors::new(self.roots.clone());
+        let looks = collectors.looks();
         let logs = Logs::start(self.logs.clone(), self.state.dir(), Clock)
             .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot read logs: {error}")))?;
         let uplink = self.uplink();
@@ -120,6 +123,7 @@ impl Agent {
         tokio::select! {
             () = sampler::run(&self.shared, Clock, self.host, collectors) => {}
             () = &mut delivering => {}
+            () = slow::run(&self.shared, Clock, looks) => {}
             () = self.tls.keep_fresh(&self.shared) => {}
             () = durable::run(&self.shared) => {}
             () = logs.run(&self.shared) => {}

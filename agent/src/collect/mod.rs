@@ -3,6 +3,8 @@
 //! - Adding a collector is its file and one line in `list`. Each file keeps reading apart from parsing.
 //! - `file` keeps kernel files open and reads them again at offset 0; `text` parses bytes without allocating.
 //! - `slots` follows what comes and goes (disks, mounts, interfaces), so that the schema does not flap.
+//! - `slow` looks once a minute, on a thread of its own, at what may take long to answer: units, control groups, temperatures,
+//!   arrays, processes; `bus` asks systemd.
 //! - [`show()`] draws a reading in Prometheus' text format.
 //!
 //! A reading costs a fraction of a millisecond: no directory is listed, no file opened and no name allocated
@@ -12,35 +14,47 @@
 //! `dawnwatch_collector_success`, and tells its trouble once.
 
 mod ask;
+mod bus;
+mod cgroup;
+mod conntrack;
 mod disk;
 mod file;
 mod filefd;
 mod filesystem;
+mod hwmon;
 mod load;
+mod md;
 mod memory;
 mod metric;
 mod mounts;
 mod network;
 mod own;
 mod pressure;
+mod processes;
 mod show;
 mod slots;
+pub(crate) mod slow;
+mod small;
+mod sockets;
 mod stat;
 mod text;
+mod timex;
 mod uname;
+mod units;
 mod vmstat;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use dawnwatch_proto::{MISSING, Schema, Series};
 
 pub use ask::{Asks, Usage};
 pub use metric::Metric;
 pub use show::show;
+pub use slow::Looks;
 
 /// Most sentences of trouble that one run of the agent tells: past that something flaps, and the success series say so.
 const TOLD_MAX: usize = 64;
@@ -52,6 +66,8 @@ pub struct Roots {
     pub proc: PathBuf,
     /// Usually `/sys`.
     pub sys: PathBuf,
+    /// The socket of the system's message bus: usually `/run/dbus/system_bus_socket`.
+    pub bus: PathBuf,
     /// What is asked of the kernel by calls.
     pub asks: Asks,
 }
@@ -61,6 +77,7 @@ impl Default for Roots {
         Roots {
             proc: PathBuf::from("/proc"),
             sys: PathBuf::from("/sys"),
+            bus: PathBuf::from("/run/dbus/system_bus_socket"),
             asks: Asks::default(),
         }
     }
@@ -109,6 +126,21 @@ pub enum CollectError {
     },
 }
 
+impl CollectError {
+    /// Whether what was to be read is not there at all.
+    fn is_absent(&self) -> bool {
+        use std::io::ErrorKind::{NotADirectory, NotFound};
+        match self {
+            CollectError::Read { source, .. } => {
+                matches!(source.kind(), NotFound | NotADirectory)
+            }
+            CollectError::NotAvailable(_)
+            | CollectError::TooLarge { .. }
+            | CollectError::Garbled { .. } => false,
+        }
+    }
+}
+
 /// What a collector hands over.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
@@ -151,8 +183,21 @@ fn list(roots: &Roots) -> Vec<Box<dyn Collector>> {
         Box::new(filesystem::Filesystems::new(roots)),
         Box::new(filefd::FileDescriptors::new(roots)),
         Box::new(network::Network::new(roots)),
+        Box::new(sockets::Sockets::new(roots)),
+        Box::new(conntrack::Conntrack::new(roots)),
         Box::new(uname::Uname::new(roots)),
         Box::new(own::Own::new(roots)),
+    ]
+}
+
+/// The explicit list of collectors that are read once a minute, beside the table of processes.
+fn slow_list(roots: &Roots) -> Vec<Box<dyn Collector>> {
+    vec![
+        Box::new(hwmon::Hwmon::new(roots)),
+        Box::new(md::Arrays::new(roots)),
+        Box::new(units::Units::new(roots)),
+        Box::new(cgroup::Cgroups::new(roots)),
+        Box::new(timex::Timex::new(roots)),
     ]
 }
 
@@ -167,6 +212,13 @@ pub(crate) const METRICS: &[&[Metric]] = &[
     filesystem::METRICS,
     filefd::METRICS,
     network::METRICS,
+    sockets::METRICS,
+    conntrack::METRICS,
+    hwmon::METRICS,
+    md::METRICS,
+    units::METRICS,
+    cgroup::METRICS,
+    timex::METRICS,
     uname::METRICS,
     own::METRICS,
 ];
@@ -175,7 +227,10 @@ pub(crate) const METRICS: &[&[Metric]] = &[
 #[derive(Debug)]
 pub struct Collectors {
     rooms: Vec<Room>,
-    asks: Asks,
+    roots: Roots,
+    board: Arc<Mutex<slow::Board>>,
+    /// The board's generation that the schema was made of.
+    generation: u64,
     schema: Arc<Schema>,
     told: Vec<(String, String)>,
 }
@@ -191,25 +246,26 @@ impl Collectors {
     /// Sets up the collectors; nothing is read yet.
     #[must_use]
     pub fn new(roots: Roots) -> Collectors {
-        let rooms = list(&roots)
-            .into_iter()
-            .map(|collector| Room {
-                collector,
-                width: 0,
-                success: true,
-            })
-            .collect();
+        let rooms = list(&roots).into_iter().map(Room::new).collect();
         Collectors {
             rooms,
-            asks: roots.asks,
+            roots,
+            board: Arc::default(),
+            generation: 0,
             schema: Arc::new(Schema::new(Vec::new())),
             told: Vec::new(),
         }
     }
 
-    /// Reads everything once.
+    /// Who looks at the slow subjects for these collectors: without it they stay without values.
+    #[must_use]
+    pub fn looks(&self) -> Looks {
+        Looks::new(&self.roots, Arc::clone(&self.board))
+    }
+
+    /// Reads everything once; of the slow subjects, what the last look found.
     pub fn read(&mut self) -> Reading {
-        let start_us = (self.asks.elapsed_us)();
+        let start_us = (self.roots.asks.elapsed_us)();
         let first = self.schema.series().is_empty();
         let mut changed = first;
         let mut troubles = Vec::new();
@@ -223,12 +279,20 @@ impl Collectors {
                 troubles.push((room.collector.name().to_owned(), complaint));
             }
         }
-        if changed {
-            self.schema = Arc::new(Schema::new(self.describe()));
+        let mut board = slow::held(&self.board);
+        if changed || board.generation != self.generation {
+            self.generation = board.generation;
+            let mut series = self.describe();
+            series.extend_from_slice(&board.series);
+            self.schema = Arc::new(Schema::new(series));
         }
-        out.row.push((self.asks.elapsed_us)() - start_us);
+        let now_us = (self.roots.asks.elapsed_us)();
+        out.row.push(now_us - start_us);
         out.row
             .extend(self.rooms.iter().map(|room| i64::from(room.success)));
+        out.row.extend(board.values(now_us));
+        troubles.append(&mut board.troubles);
+        drop(board);
         Reading {
             schema: Arc::clone(&self.schema),
             row: out.row,
@@ -266,6 +330,14 @@ impl Collectors {
 }
 
 impl Room {
+    fn new(collector: Box<dyn Collector>) -> Room {
+        Room {
+            collector,
+            width: 0,
+            success: true,
+        }
+    }
+
     /// Lets the collector push its columns and fills them where it fails; says whether its series changed.
     fn collect(&mut self, out: &mut Out, first: bool) -> bool {
         let start = out.row.len();

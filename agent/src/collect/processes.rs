@@ -1,0 +1,320 @@
+//! Who uses the machine: the busiest and the largest processes since the look before, from `/proc/PID/stat`.
+//!
+//! Names are the kernel's short ones; arguments are never read, for they may hold secrets.
+
+use std::path::{Path, PathBuf};
+
+use dawnwatch_proto::event::{Process, Processes};
+
+use super::Roots;
+use super::small::read_small;
+use super::text::{fields, lines, number};
+
+/// Processes looked at: reading more would take longer than what it tells is worth.
+const READ_MAX: usize = 10_000;
+
+/// Shown of each kind: the busiest, and the largest.
+const SHOWN_MAX: usize = 10;
+
+/// Longest time between two looks that is told as one span: after a suspend nobody knows who was busy when.
+const SPAN_US_MAX: i64 = 600_000_000;
+
+/// What is remembered of a process from one look to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    pid: u32,
+    /// When it started, in ticks since the boot: tells a process from a later one of the same number.
+    started: u64,
+    cpu_ticks: u64,
+    rss_pages: u64,
+}
+
+/// The table of processes.
+#[derive(Debug)]
+pub(super) struct Table {
+    proc: PathBuf,
+    page_bytes: u64,
+    ticks_per_second: u64,
+    /// By number.
+    before: Vec<Seen>,
+    before_us: Option<i64>,
+}
+
+/// What a look found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Top {
+    pub(super) processes: Option<Processes>,
+    pub(super) trouble: Option<String>,
+}
+
+impl Table {
+    pub(super) fn new(roots: &Roots) -> Table {
+        Table {
+            proc: roots.proc.clone(),
+            page_bytes: roots.asks.page_bytes.into(),
+            ticks_per_second: u64::from(roots.asks.ticks_per_second).max(1),
+            before: Vec::new(),
+            before_us: None,
+        }
+    }
+
+    /// Reads all processes; the first look has nothing to compare with and shows none.
+    pub(super) fn look(&mut self, now_us: i64) -> Top {
+        let (pids, more) = pids(&self.proc);
+        let mut buffer = Vec::new();
+        let mut now = Vec::with_capacity(pids.len());
+        for pid in &pids {
+            let path = self.proc.join(pid.to_string()).join("stat");
+            let stat = read_small(&path, &mut buffer).and_then(|text| parse(*pid, text));
+            now.extend(stat);
+        }
+        let trouble = self.trouble(&pids, more);
+        let before = std::mem::replace(&mut self.before, now);
+        let span_us = self.before_us.replace(now_us).map(|then| now_us - then);
+        let span_us = span_us.filter(|us| (1..=SPAN_US_MAX).contains(us));
+        let processes = span_us.map(|span_us| self.top(&before, span_us));
+        Top { processes, trouble }
+    }
+
+    fn trouble(&self, pids: &[u32], more: bool) -> Option<String> {
+        if more {
+            return Some(format!(
+                "more than {READ_MAX} processes: the busiest of the others are not shown"
+            ));
+        }
+        // Somebody started whoever looks: where the first process is out of sight, so are all of other users.
+        (!pids.is_empty() && pids.first() != Some(&1)).then(|| {
+            let path = self.proc.display();
+            format!(
+                "processes of others cannot be seen in {path} (is it mounted with hidepid?): the busiest are not all shown"
+            )
+        })
+    }
+
+    fn top(&self, before: &[Seen], span_us: i64) -> Processes {
+        let span_ms = u64::try_from(span_us / 1_000).unwrap_or(1).max(1);
+        let busy = |seen: &Seen| {
+            let known = before.binary_search_by_key(&seen.pid, |one| one.pid);
+            let known = known.ok().map(|at| before[at]);
+            let known = known.filter(|one| one.started == seen.started);
+            // What a process used before it was first seen: all of it within the span, or nearly.
+            seen.cpu_ticks
+                .saturating_sub(known.map_or(0, |one| one.cpu_ticks))
+        };
+        let mut all: Vec<(u64, &Seen)> = self.before.iter().map(|one| (busy(one), one)).collect();
+        let busiest = |a: &(u64, &Seen), b: &(u64, &Seen)| {
+            (b.0, b.1.rss_pages, a.1.pid).cmp(&(a.0, a.1.rss_pages, b.1.pid))
+        };
+        all.sort_unstable_by_key(|(_, one)| std::cmp::Reverse((one.rss_pages, one.pid)));
+        let mut shown: Vec<(u64, &Seen)> = all.iter().take(SHOWN_MAX).copied().collect();
+        all.sort_unstable_by(busiest);
+        for one in all.iter().take(SHOWN_MAX).filter(|one| one.0 > 0) {
+            if shown.iter().all(|(_, known)| known.pid != one.1.pid) {
+                shown.push(*one);
+            }
+        }
+        shown.sort_unstable_by(busiest);
+        let process = |(ticks, seen): &(u64, &Seen)| {
+            let permille = ticks * 1_000_000 / (span_ms * self.ticks_per_second);
+            let dir = self.proc.join(seen.pid.to_string());
+            Process {
+                pid: seen.pid,
+                name: name(&dir).unwrap_or_default(),
+                unit: unit(&dir).unwrap_or_default(),
+                cpu_permille: u32::try_from(permille).unwrap_or(u32::MAX),
+                rss_bytes: seen.rss_pages.saturating_mul(self.page_bytes),
+            }
+        };
+        Processes {
+            span_ms: u32::try_from(span_ms).unwrap_or(u32::MAX),
+            top: shown.iter().map(process).collect(),
+        }
+    }
+}
+
+/// The numbers of the processes, sorted, and whether there are more than are looked at.
+fn pids(proc: &Path) -> (Vec<u32>, bool) {
+    let mut pids = Vec::new();
+    let Ok(entries) = std::fs::read_dir(proc) else {
+        return (pids, false);
+    };
+    for entry in entries.flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        if pids.len() >= READ_MAX {
+            return (pids, true);
+        }
+        pids.push(pid);
+    }
+    pids.sort_unstable();
+    (pids, false)
+}
+
+/// `1234 (a name) S 1 ...`: the name may hold anything, so what follows its last bracket counts.
+fn parse(pid: u32, text: &[u8]) -> Option<Seen> {
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    // The state is the third value of the line and the first one here.
+    let mut fields = fields(text[end + 1..].trim_ascii()).skip(11);
+    let (user, system) = (number(fields.next()?)?, number(fields.next()?)?);
+    let started = number(fields.nth(6)?)?;
+    let rss_pages = number(fields.nth(1)?)?;
+    Some(Seen {
+        pid,
+        started,
+        cpu_ticks: user.saturating_add(system),
+        rss_pages,
+    })
+}
+
+/// The kernel's name of a process that is shown.
+fn name(dir: &Path) -> Option<String> {
+    let mut buffer = Vec::new();
+    let text = read_small(&dir.join("stat"), &mut buffer)?;
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let name = text.get(open + 1..close)?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// The unit of a process that is shown.
+fn unit(dir: &Path) -> Option<String> {
+    let mut buffer = Vec::new();
+    unit_in(read_small(&dir.join("cgroup"), &mut buffer)?)
+}
+
+/// The innermost unit of the path in `0::/system.slice/a.service` or `1:name=systemd:/system.slice/a.service`.
+fn unit_in(text: &[u8]) -> Option<String> {
+    let line = lines(text)
+        .find(|line| line.starts_with(b"0::/") && line.len() > 4)
+        .or_else(|| lines(text).find(|line| find(line, b":name=systemd:/").is_some()))?;
+    let is_unit = |part: &&[u8]| part.ends_with(b".service") || part.ends_with(b".scope");
+    let part = line.split(|byte| *byte == b'/').rev().find(is_unit)?;
+    Some(String::from_utf8_lossy(part).into_owned())
+}
+
+fn find(line: &[u8], part: &[u8]) -> Option<usize> {
+    line.windows(part.len()).position(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(pid: u32, name: &str, cpu: u64, started: u64, pages: u64) -> String {
+        format!(
+            "{pid} ({name}) S 1 1 1 0 -1 4194560 100 200 0 0 {cpu} 0 0 0 20 0 1 0 {started} 1000000 {pages} 18446744073709551615 1 1\n"
+        )
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        for name in ["a", "a b", "a) S 1 (b", "((", ""] {
+            let text = stat(7, name, 42, 99, 10);
+            let want = Seen {
+                pid: 7,
+                started: 99,
+                cpu_ticks: 42,
+                rss_pages: 10,
+            };
+            assert_eq!(parse(7, text.as_bytes()), Some(want), "{name}");
+        }
+        for text in ["", "7 (a", "7 (a) S", "7 (a) S 1 1 1 0 -1 0 0 0 0 0 x 0"] {
+            assert_eq!(parse(7, text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn units_of_both_kinds_of_control_groups() {
+        for (text, want) in [
+            ("0::/system.slice/nginx.service\n", Some("nginx.service")),
+            (
+                "0::/user.slice/user-1.slice/user@1.service/app.slice/x.service\n",
+                Some("x.service"),
+            ),
+            (
+                "0::/user.slice/user-1.slice/session-4.scope\n",
+                Some("session-4.scope"),
+            ),
+            (
+                "2:cpu:/\n1:name=systemd:/system.slice/a.service\n0::/\n",
+                Some("a.service"),
+            ),
+            ("0::/\n", None),
+            ("0::/system.slice\n", None),
+            ("", None),
+        ] {
+            assert_eq!(unit_in(text.as_bytes()).as_deref(), want, "{text}");
+        }
+    }
+
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn put(&self, pid: u32, name: &str, cpu: u64, started: u64, pages: u64) {
+            let dir = self.0.path().join(pid.to_string());
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("stat"), stat(pid, name, cpu, started, pages)).unwrap();
+            std::fs::write(dir.join("cgroup"), format!("0::/x.slice/{name}.service\n")).unwrap();
+        }
+
+        fn table(&self) -> Table {
+            let roots = Roots {
+                proc: self.0.path().to_owned(),
+                ..Roots::default()
+            };
+            let mut table = Table::new(&roots);
+            table.ticks_per_second = 100;
+            table.page_bytes = 4096;
+            table
+        }
+    }
+
+    #[test]
+    fn the_busiest_come_first_and_the_largest_are_there() {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        tree.put(1, "init", 500, 0, 10);
+        for pid in 2..40 {
+            tree.put(pid, &format!("p{pid}"), 1_000, 5, u64::from(pid));
+        }
+        let mut table = tree.table();
+        assert_eq!(table.look(0), Top::default(), "nothing to compare with");
+        // 30 s of CPU within a minute; a process of a known number that is another one; one that is only large.
+        tree.put(3, "p3", 4_000, 5, 3);
+        tree.put(4, "other", 600, 77, 4);
+        tree.put(50, "large", 0, 80, 9_999);
+        let top = table.look(60_000_000).processes.unwrap();
+        assert_eq!(top.span_ms, 60_000);
+        let shown: Vec<_> = top
+            .top
+            .iter()
+            .map(|one| (one.pid, one.name.as_str(), one.cpu_permille))
+            .collect();
+        assert_eq!(
+            shown[..3],
+            [(3, "p3", 500), (4, "other", 100), (50, "large", 0)]
+        );
+        assert_eq!(shown.len(), SHOWN_MAX + 2);
+        assert_eq!(top.top[0].unit, "p3.service");
+        assert_eq!(top.top[2].rss_bytes, 9_999 * 4096);
+        assert_eq!(
+            table.look(60_000_000 + SPAN_US_MAX + 1).processes,
+            None,
+            "slept"
+        );
+    }
+
+    #[test]
+    fn hidden_processes_are_told() {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        tree.put(77, "own", 1, 1, 1);
+        let trouble = tree.table().look(0).trouble.unwrap();
+        assert!(trouble.contains("hidepid"), "{trouble}");
+        let empty = Tree(tempfile::tempdir().unwrap());
+        assert_eq!(empty.table().look(0), Top::default());
+    }
+}
