@@ -41,12 +41,17 @@ pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Ve
         .collect()
 }
 
-/// The host of this name, or whose id or name alone begins so.
+/// The host of this name, or that went by it before, or whose id or name alone begins so.
 pub(crate) fn host<'a>(hosts: &'a [Host], wanted: &str) -> Result<&'a Host, Fail> {
     let lower = wanted.to_lowercase();
-    let tests: [&dyn Fn(&Host) -> bool; 4] = [
+    let alias = |host: &Host| {
+        let mut aliases = host.aliases.iter();
+        aliases.any(|alias| alias.to_lowercase() == lower)
+    };
+    let tests: [&dyn Fn(&Host) -> bool; 5] = [
         &|host| host.name == wanted,
         &|host| host.name.to_lowercase() == lower,
+        &alias,
         &|host| lower.len() >= ID_PREFIX_MIN && host.id.to_string().starts_with(&lower),
         &|host| !lower.is_empty() && host.name.to_lowercase().starts_with(&lower),
     ];
@@ -160,13 +165,15 @@ mod tests {
 
     #[test]
     fn hosts_are_found_as_people_name_them() {
-        let hosts = sample::hosts();
+        let mut hosts = sample::hosts();
+        hosts[0].aliases.push("Ledger".to_owned());
         let id = hosts[1].id.to_string();
         for (wanted, want) in [
             ("db02", Ok("db02")),
             ("DB02", Ok("db02")),
             ("web01", Ok("web01")),
             ("w", Ok("web01")),
+            ("ledger", Ok("db01")),
             (id.as_str(), Ok("db02")),
             (
                 "db",

@@ -44,7 +44,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Answer, Fail> {
-    let hosts = session.server.get("hosts", &[])?.read::<Vec<Host>>()?;
+    let hosts = session
+        .server
+        .get("hosts", &[("state", "all")])?
+        .read::<Vec<Host>>()?;
     let host = find::host(&hosts, &args.host)?.id.to_string();
     let document = session.server.get("series", &[("host", host.as_str())])?;
     let all = document.read::<Vec<String>>()?;

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Answer, Fail> {
     {
         return incident(&id, session);
     }
-    let document = session.server.get("hosts", &[])?;
+    let document = session.server.get("hosts", &[("state", "all")])?;
     let hosts = document.read::<Vec<Host>>()?;
     let host = match (find::host(&hosts, what), incident_id(what)) {
         (Ok(host), _) => host,

@@ -14,6 +14,7 @@ use super::read::find_host;
 use super::write::submit;
 use crate::app::card;
 use crate::identity::{HostError, HostRecord, Identity, NamedRecord};
+use crate::journal::Submit;
 
 /// Facts and labels that one request may set.
 const LABELS_AT_ONCE_MAX: usize = 64;
@@ -27,8 +28,15 @@ pub(super) async fn import(
         identity.import_hosts(&wanted.csv, wanted.dry_run, now)
     })
     .await?;
-    for record in &changed {
-        tell(&state, record, false).await?;
+    // All on their way before the last is waited for: they share their syncs.
+    if let Some((last, rest)) = changed.split_last() {
+        for record in rest {
+            let input = Input::Named(Box::new(record.input(false)));
+            let sent = state.journal.send(Submit::Input(Box::new(input), None));
+            let gone = |_| unavailable("the server is stopping");
+            sent.await.map_err(gone)?;
+        }
+        tell(&state, last, false).await?;
     }
     Ok(Json(out))
 }
