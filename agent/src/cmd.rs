@@ -3,22 +3,26 @@
 mod collect;
 mod dial;
 mod doctor;
+mod install;
 mod join;
 mod leave;
 mod run;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::state::DEFAULT_DIR;
+use crate::state::{DEFAULT_DIR, State, StateError};
 
 /// Exit codes after sysexits, as PRODUCT.md has them.
 pub mod exit {
     /// The command line is wrong.
     pub const USAGE: u8 = 64;
+    /// What was given is damaged, such as a join line cut in copying.
+    pub const BAD_DATA: u8 = 65;
     /// No server can be reached.
     pub const UNREACHABLE: u8 = 69;
     /// A bug or a system that cannot be asked.
@@ -51,7 +55,7 @@ impl Failure {
 
 /// What concerns every command.
 const AFTER_HELP: &str = "\
-The first steps: dawnwatch-agent join SERVER LINE, then dawnwatch-agent run.
+The first step: dawnwatch-agent install SERVER LINE, as root. Without root: join SERVER LINE, then run.
 DAWNWATCH_LOG sets how much is logged: error, warn, info (the default), debug.
 Exit codes: 0 worked, 64 usage, 65 bad join line, 69 server not reachable, 70 our bug, 73 cannot create or in use,
 77 not allowed, 78 configuration or not joined.";
@@ -79,6 +83,10 @@ struct Place {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Installs for good, as root: user, unit, joining, and waits for the first acknowledged sample.
+    Install(install::Install),
+    /// Stops and removes what install made.
+    Uninstall(install::Uninstall),
     /// Joins this host to a server, once.
     Join(join::Join),
     /// Measures and delivers, until told to stop.
@@ -101,6 +109,8 @@ pub fn main(line: Line) -> Result<(), Failure> {
     let state = line.place.state.or_else(|| config.state.clone());
     let state = state.unwrap_or_else(|| PathBuf::from(DEFAULT_DIR));
     match line.command {
+        Command::Install(install) => install.main(&state),
+        Command::Uninstall(uninstall) => uninstall.main(&state),
         Command::Join(join) => join.main(&state),
         Command::Run(run) => run.main(&config, &state),
         Command::Doctor => doctor::main(&config, &state),
@@ -108,6 +118,35 @@ pub fn main(line: Line) -> Result<(), Failure> {
         Command::Collect(collect) => collect.main(&config),
     }
 }
+
+/// Whether an agent owns this state directory at present.
+fn is_running(state: &Path) -> bool {
+    // Looking must not make the file, whose owner would then be whoever looked.
+    state.join("lock").exists() && matches!(State::lock(state), Err(StateError::InUse(_)))
+}
+
+/// The failure of a command of our own that ran as another user: its sentence and its code.
+fn failure_of(output: &Output) -> Failure {
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Its log, if any, stands before its sentence.
+    let lines: Vec<&str> = said.trim_end().lines().collect();
+    let at = lines
+        .iter()
+        .position(|line| line.starts_with(PREFIX))
+        .unwrap_or(0);
+    let text = lines.get(at..).unwrap_or_default().join("\n");
+    let code = output
+        .status
+        .code()
+        .and_then(|code| u8::try_from(code).ok());
+    Failure {
+        code: code.unwrap_or(exit::INTERNAL),
+        text: text.strip_prefix(PREFIX).unwrap_or(&text).to_owned(),
+    }
+}
+
+/// What stands before the sentence of a failure.
+pub const PREFIX: &str = "dawnwatch-agent: ";
 
 /// Prints a line for the person at the terminal; one who has read enough and closed the pipe is no failure.
 fn say(text: &str) {

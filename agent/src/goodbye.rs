@@ -1,15 +1,16 @@
 //! Why the agent is told to stop: somebody stopped it, or the host goes down with it.
 //!
-//! Nothing is asked of the system's manager; three files are read.
+//! Nothing is asked of the system's manager; four files are read.
 //!
 //! | file | written by | says | how sure |
 //! |---|---|---|---|
+//! | `/run/dawnwatch-agent.jobs` | our unit's `ExecStop`: `systemctl list-jobs` | which target is being started | sure |
 //! | `/run/systemd/shutdown/scheduled` | logind, for `shutdown +10`, `shutdown -r 02:00` | mode and time | sure once its time has come |
 //! | `/run/utmp` | System V init and OpenRC, before they stop anything | run level 6 (reboot) or 0 (off) | sure |
 //! | `/run/nologin` | systemd while it goes down | that the host goes down, not whether it comes back | a guess: off |
 //!
-//! `systemctl reboot` and `systemctl poweroff` leave only the third, and it may be written a moment after the agent is told
-//! to stop: then the goodbye says "stopped", and the boot id of the next start tells of the reboot. "Off" is the guess
+//! Without our unit, `systemctl reboot` and `systemctl poweroff` leave only the last, and it may be written a moment after the
+//! agent is told to stop: then the goodbye says "stopped", and the boot id of the next start tells of the reboot. "Off" is the guess
 //! where the way is not known, because a goodbye for reboot promises that the host is back in ten minutes.
 
 use std::fs::File;
@@ -34,6 +35,7 @@ const RUN_LVL: i16 = 1;
 /// What the system left lying about; none where a file is not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signs {
+    jobs: Option<Vec<u8>>,
     scheduled: Option<Vec<u8>>,
     utmp: Option<Vec<u8>>,
     nologin: Option<Vec<u8>>,
@@ -49,6 +51,7 @@ pub fn reason(now: Timestamp) -> GoodbyeReason {
 #[must_use]
 pub fn read(run: &Path) -> Signs {
     Signs {
+        jobs: content(run.join("dawnwatch-agent.jobs")),
         scheduled: content(run.join("systemd/shutdown/scheduled")),
         utmp: content(run.join("utmp")),
         nologin: content(run.join("nologin")),
@@ -66,6 +69,7 @@ fn content(path: PathBuf) -> Option<Vec<u8>> {
 #[must_use]
 pub fn parse(signs: &Signs, now: Timestamp) -> GoodbyeReason {
     let scheduled = signs.scheduled.as_deref().and_then(|file| mode(file, now));
+    let jobs = signs.jobs.as_deref().and_then(target);
     let run_level = || signs.utmp.as_deref().and_then(run_level);
     let going_down = || {
         let says = signs.nologin.as_deref()?;
@@ -73,10 +77,25 @@ pub fn parse(signs: &Signs, now: Timestamp) -> GoodbyeReason {
         let is_end = says.windows(10).any(|word| word == b"going down");
         is_end.then_some(GoodbyeReason::Shutdown)
     };
-    scheduled
+    jobs.or(scheduled)
         .or_else(run_level)
         .or_else(going_down)
         .unwrap_or(GoodbyeReason::Stopped)
+}
+
+/// The end that systemd's jobs lead to: lines such as `217 reboot.target start waiting`.
+fn target(jobs: &[u8]) -> Option<GoodbyeReason> {
+    let text = std::str::from_utf8(jobs).ok()?;
+    text.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        match (words.next()?, words.next()?) {
+            ("reboot.target" | "kexec.target" | "soft-reboot.target", "start") => {
+                Some(GoodbyeReason::Reboot)
+            }
+            ("poweroff.target" | "halt.target", "start") => Some(GoodbyeReason::Shutdown),
+            _ => None,
+        }
+    })
 }
 
 /// The mode of a schedule whose time has come: lines such as `USEC=1764000000000000` and `MODE=reboot`.
@@ -174,6 +193,34 @@ mod tests {
                 Stopped,
             );
         }
+    }
+
+    #[test]
+    fn the_managers_jobs_tell_a_reboot_from_a_stop() {
+        use GoodbyeReason::{Reboot, Shutdown, Stopped};
+        let jobs = |text: &str| Signs {
+            jobs: Some(text.as_bytes().to_vec()),
+            ..Signs::default()
+        };
+        let stop = "1490 dawnwatch-agent.service stop running\n";
+        let line = |target| {
+            format!("{stop}1391 {target}.target start waiting\n1402 umount.target start waiting\n")
+        };
+        check(&jobs(stop), Stopped);
+        for (target, want) in [
+            ("reboot", Reboot),
+            ("kexec", Reboot),
+            ("poweroff", Shutdown),
+            ("halt", Shutdown),
+            ("rescue", Stopped),
+        ] {
+            check(&jobs(&line(target)), want);
+        }
+        check(&jobs("1391 reboot.target stop waiting\n"), Stopped);
+        check(&jobs("No jobs running.\n"), Stopped);
+        let mut both = scheduled(NOW_S, "poweroff");
+        both.jobs = jobs(&line("reboot")).jobs;
+        check(&both, Reboot);
     }
 
     #[test]

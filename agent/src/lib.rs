@@ -7,6 +7,8 @@
 //! - [`uplink`] delivers the spool in order over one stream; [`identity`] proves who is speaking.
 //! - [`config`] is what an admin may set, [`state`] the directory that one agent owns, [`clock`] the only clock.
 //! - [`goodbye`] tells why the agent is told to stop.
+//! - [`status`] tells who waits for it how a running agent is doing.
+//! - [`supervisor`] is told by sd_notify that the agent is ready, lives, stops.
 //! - [`doctor`] says what is wrong and what to do; [`cmd`] has one file per command.
 
 pub mod clock;
@@ -22,4 +24,6 @@ pub mod logs;
 pub mod sampler;
 pub mod spool;
 pub mod state;
+pub mod status;
+pub mod supervisor;
 pub mod uplink;

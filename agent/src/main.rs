@@ -51,7 +51,7 @@ fn level(asked: Option<&str>) -> LevelFilter {
     reason = "the one sentence for the person at the terminal"
 )]
 fn complain(text: &str) {
-    eprintln!("dawnwatch-agent: {text}");
+    eprintln!("{}{text}", cmd::PREFIX);
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use dawnwatch_proto::event::Started;
 use tonic::transport::Channel;
 
 use crate::clock::Clock;
-pub use shared::{Shared, TICK};
+pub use shared::{Progress, Shared, TICK};
 
 use backoff::{Backoff, chance};
 use session::End;
@@ -134,7 +134,9 @@ impl<D: Dial> Uplink<'_, D> {
             let end = self.once(server, &mut backoff, &mut said).await;
             let was_connected = self.shared.is_connected();
             self.shared.set_connected(false);
-            said.end(server, was_connected, &end, self.shared.backlog());
+            if let Some(why) = said.end(server, was_connected, &end, self.shared.backlog()) {
+                self.shared.streams(Err(&why));
+            }
             let chance = chance(self.clock.boot_ms());
             let wait = match end {
                 End::Again(_) => Duration::ZERO,
@@ -169,17 +171,24 @@ impl<D: Dial> Uplink<'_, D> {
         let name = session.host_name();
         tracing::info!(server, name, backlog = self.shared.backlog(), "connected");
         said.why.clear();
+        self.shared.streams(Ok(server));
         session.run(inbound, &mut said.is_first_ack_told).await
     }
 }
 
 impl Said {
-    /// Says why a connection, or the attempt at one, ended; the same reason again is said at DEBUG.
-    fn end(&mut self, server: &str, was_connected: bool, end: &End, backlog: u64) {
+    /// Says why a connection, or the attempt at one, ended, and gives what it said; the same reason again is said at DEBUG.
+    fn end(
+        &mut self,
+        server: &str,
+        was_connected: bool,
+        end: &End,
+        backlog: u64,
+    ) -> Option<String> {
         let text = match end {
             End::Again(why) => {
                 tracing::info!(server, "connecting anew: {why}");
-                return;
+                return None;
             }
             End::Later(why) | End::Unauthenticated(why) if was_connected => {
                 format!("connection to {server} lost: {why}; trying again")
@@ -193,8 +202,9 @@ impl Said {
             tracing::debug!("{text}");
         } else {
             tracing::warn!(backlog, "{text}");
-            self.why.insert(server.to_owned(), text);
+            self.why.insert(server.to_owned(), text.clone());
         }
+        Some(text)
     }
 }
 

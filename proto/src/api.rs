@@ -341,8 +341,14 @@ pub struct Token {
     pub id: String,
     /// The whole join line, secret included.
     pub join: String,
-    /// The command to paste, with this server's address.
+    /// The command that joins a host whose agent is installed, with this server's address.
     pub command: String,
+    /// The line that fetches, checks, installs and joins an agent, for a root shell; empty where the server has none to hand out.
+    #[serde(default)]
+    pub install: String,
+    /// Why the server hands out no agent, and what to do; empty where it does.
+    #[serde(default)]
+    pub no_install: String,
     /// When it expires.
     pub expires: Timestamp,
     /// How many hosts may join with it.

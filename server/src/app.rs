@@ -18,9 +18,11 @@ use dawnwatch_proto::untrusted::term;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
+use tonic::service::Routes;
 
 use crate::clock::{Clock, Stamper};
 use crate::config::{Settings, WebSettings};
+use crate::handout::{self, Handout};
 use crate::history::History;
 use crate::identity::{self, Enrolment, Identity, Limits};
 use crate::ingest::Ingest;
@@ -72,6 +74,7 @@ struct Running {
     identity: Arc<Identity>,
     journal: mpsc::Sender<Submit>,
     outbox: SharedOutbox,
+    handout: Arc<Handout>,
     /// Tells the watch not to wait for anything any more.
     stopping: Arc<AtomicBool>,
 }
@@ -126,6 +129,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         identity,
         journal: tx,
         outbox,
+        handout: Arc::new(Handout::new(settings.agent_binary)),
         stopping,
     };
     let (stop, stopped) = tokio_watch::channel(false);
@@ -134,6 +138,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     let agents = running.agents(listener, Arc::clone(&published), stopped)?;
     tracing::info!(%address, hosts = running.identity.hosts().len(), "ready");
     ready(&start::Ready {
+        offer: start::offer(&running.handout).await,
         address,
         names,
         first,
@@ -236,6 +241,7 @@ impl Running {
             journal: self.journal.clone(),
             stopped: stopped.clone(),
             agents: start::dial(address, names),
+            handout: Arc::clone(&self.handout),
         }
     }
 
@@ -285,6 +291,7 @@ impl Running {
         let enrolment = Enrolment::new(Arc::clone(&self.identity), Arc::clone(&now), joined);
         let enrolment =
             EnrolmentServer::new(enrolment).max_decoding_message_size(ENROLMENT_BYTES_MAX);
+        let grpc = Routes::new(telemetry.into_service()).add_service(enrolment);
         let incoming = identity::incoming(
             listener,
             self.identity.server_config(now)?,
@@ -296,8 +303,8 @@ impl Running {
             .max_concurrent_streams(Some(4))
             .initial_stream_window_size(Some(256 * 1024))
             .initial_connection_window_size(Some(256 * 1024))
-            .add_service(telemetry.into_service())
-            .add_service(enrolment);
+            .accept_http1(true)
+            .add_routes(handout::beside(grpc, Arc::clone(&self.handout)));
         Ok(tokio::spawn(async move {
             let mut stopped = stopped;
             let stop = async move {

@@ -11,6 +11,7 @@ mod rules;
 mod web;
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use dawnwatch_engine::config::{Config, HostFacts};
 use dawnwatch_proto::AGENT_PORT;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Further names and addresses that agents reach this server by, for the join line.
     pub names: Vec<String>,
+    /// The agent that is handed out to hosts which have none; where packages put it unless it is named.
+    pub agent_binary: Option<PathBuf>,
     /// How each channel sends, in the order of `engine.channels`.
     pub channels: Vec<ChannelSettings>,
     /// Where and how people are served.
@@ -55,6 +58,7 @@ impl Settings {
             engine,
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, AGENT_PORT)),
             names: Vec::new(),
+            agent_binary: None,
             channels: Vec::new(),
             web: WebSettings::default(),
         }
@@ -102,7 +106,7 @@ pub fn parse(text: &str, path: &str, guessed_zone: &str) -> Result<Settings, Mis
 }
 
 fn server(reader: &mut Reader<'_>, section: &Section<'_>, settings: &mut Settings) {
-    reader.known(section, &["listen", "names"]);
+    reader.known(section, &["listen", "names", "agent_binary"]);
     if let Some((text, at)) = reader.text(section, "listen") {
         match text.parse() {
             Ok(address) => settings.listen = address,
@@ -113,6 +117,18 @@ fn server(reader: &mut Reader<'_>, section: &Section<'_>, settings: &mut Setting
                     "write it like \"[::]:{AGENT_PORT}\" or \"192.0.2.1:{AGENT_PORT}\""
                 )),
             ),
+        }
+    }
+    if let Some((text, at)) = reader.text(section, "agent_binary") {
+        let path = PathBuf::from(&text);
+        if path.is_absolute() {
+            settings.agent_binary = Some(path);
+        } else {
+            reader.mistake(
+                at,
+                format!("agent_binary = {text:?} is no absolute path"),
+                Some("write it like \"/usr/lib/dawnwatch/dawnwatch-agent\"".to_owned()),
+            );
         }
     }
     for (name, at) in reader.texts(section, "names") {

@@ -203,6 +203,8 @@ struct Session<'a> {
     unacked: u32,
     /// Whether the last batch was backlog, or an event that should be acknowledged at once.
     urgent: bool,
+    /// Whether a live tick has come: the first is acknowledged at once, for who installs an agent waits for it.
+    is_live: bool,
 }
 
 impl Session<'_> {
@@ -295,6 +297,7 @@ impl Session<'_> {
             waiting: None,
             unacked: 0,
             urgent: true,
+            is_live: false,
         };
         let welcome = pb::Welcome {
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -358,7 +361,8 @@ impl Session<'_> {
         };
         self.next[index] = end.max(next);
         let offset_ms = self.live_offset(&items);
-        self.urgent = offset_ms.is_none();
+        self.urgent = offset_ms.is_none() || !self.is_live;
+        self.is_live |= offset_ms.is_some();
         let batch = Batch {
             host: self.host,
             epoch,

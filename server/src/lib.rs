@@ -18,12 +18,15 @@
 //! - [`notify`]: the outbox and its channels.
 //! - [`api`]: the JSON API.
 //! - [`web`]: the port for people and the Unix socket: logins, roles, pages.
+//! - [`supervisor`]: tells the service manager that the server is ready.
+//! - [`handout`]: the agent for hosts that have none, and the line that fetches it.
 
 pub mod api;
 pub mod app;
 pub mod checkpoint;
 pub mod clock;
 pub mod config;
+pub mod handout;
 pub mod history;
 pub mod identity;
 pub mod ingest;
@@ -33,5 +36,6 @@ pub mod nights;
 pub mod notify;
 mod plain;
 pub mod published;
+pub mod supervisor;
 pub mod watch;
 pub mod web;

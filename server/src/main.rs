@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use dawnwatch_server::app::{self, Options};
 use dawnwatch_server::identity::First;
-use dawnwatch_server::ledger;
+use dawnwatch_server::{ledger, supervisor};
 use tracing_subscriber::EnvFilter;
 
 /// Takes in what agents measure, keeps it, judges it, and has the review ready in the morning.
@@ -110,7 +110,10 @@ fn serve(options: Options) -> Result<(), app::Failed> {
         what: "start the runtime".to_owned(),
         source,
     })?;
-    let ran = runtime.block_on(app::run(options, |ready| print_ready(ready, &data)));
+    let ran = runtime.block_on(app::run(options, |ready| {
+        print_ready(ready, &data);
+        supervisor::tell("READY=1");
+    }));
     runtime.shutdown_background();
     ran
 }
@@ -137,7 +140,7 @@ fn print_ready(ready: &app::Ready, data: &std::path::Path) {
         // The secret is for eyes, not for a service manager's journal.
         First::Start(line) if std::io::stdout().is_terminal() => {
             println!("Add a host: paste there as root (24 h, up to 500 hosts):");
-            println!("   dawnwatch-agent join {} {line}", ready.dial());
+            println!("{}", ready.paste(&line.to_string()));
         }
         First::Start(line) => match write_first_join(data, &line.to_string()) {
             Ok(path) => println!(

@@ -1,14 +1,17 @@
 //! `join SERVER LINE`: trades a join line for an identity.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use clap::Args;
 
-use super::{Failure, exit, runtime, say};
+use super::{Failure, exit, failure_of, runtime, say};
 use crate::clock::Clock;
 use crate::identity::{self, Identity};
-use crate::state::{DEFAULT_DIR, State, StateError};
+use crate::state::DEFAULT_DIR;
 
 /// Longest input that may hold a join line.
 const LINE_BYTES_MAX: u64 = 4 * 1024;
@@ -23,26 +26,30 @@ pub(super) struct Join {
     /// Name to ask for instead of the host's own.
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Says only who this host is: another command says what comes next.
+    #[arg(long, hide = true)]
+    brief: bool,
 }
 
 impl Join {
     pub(super) fn main(self, state: &Path) -> Result<(), Failure> {
-        let line = if self.line == "-" {
-            from_stdin()?
-        } else {
-            self.line
-        };
+        let line = line(&self.line)?;
+        if let Some((uid, gid)) = other_owner(state) {
+            let asked = Asked {
+                server: &self.server,
+                line: &line,
+                hostname: self.hostname.as_deref(),
+                state,
+            };
+            as_owner(&asked, uid, gid)?;
+            say(&next(state));
+            return Ok(());
+        }
         let hostname = self.hostname;
         let now = Clock.wall();
         let before = Identity::load(state).ok().map(|identity| identity.host_id);
         let joined = runtime()?
-            .block_on(identity::join(
-                &self.server,
-                line.trim(),
-                state,
-                hostname,
-                now,
-            ))
+            .block_on(identity::join(&self.server, &line, state, hostname, now))
             .map_err(|error| Failure::new(error.exit_code(), error))?;
         let (name, id) = (&joined.host_name, joined.host_id);
         if before == Some(id) {
@@ -60,14 +67,67 @@ impl Join {
                 if seconds > 0 { "behind" } else { "ahead of" },
             ));
         }
-        say(&next(state));
+        if !self.brief {
+            say(&next(state));
+        }
         Ok(())
     }
 }
 
+/// What is asked of a join as another user.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) server: &'a str,
+    pub(super) line: &'a str,
+    pub(super) hostname: Option<&'a str>,
+    pub(super) state: &'a Path,
+}
+
+/// Who owns the state directory, where root is asked and somebody else owns it: what root wrote there, the agent that runs as
+/// its owner could not read.
+fn other_owner(state: &Path) -> Option<(u32, u32)> {
+    let meta = std::fs::metadata(state).ok()?;
+    (rustix::process::geteuid().is_root() && meta.uid() != 0).then(|| (meta.uid(), meta.gid()))
+}
+
+/// Joins as the owner of the state directory: this binary once more, under that user. The line goes through a pipe, where no
+/// list of processes shows it.
+pub(super) fn as_owner(asked: &Asked<'_>, uid: u32, gid: u32) -> Result<(), Failure> {
+    let failed = |error| {
+        Failure::new(
+            exit::INTERNAL,
+            format!("cannot join as user {uid}: {error}"),
+        )
+    };
+    let own = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(own);
+    command
+        .args(["join", asked.server, "-", "--brief", "--state"])
+        .arg(asked.state);
+    if let Some(name) = asked.hostname {
+        command.args(["--hostname", name]);
+    }
+    command.uid(uid).gid(gid).current_dir("/");
+    let pipes = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = pipes.spawn().map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ended before it read the line says why.
+        let _ = stdin.write_all(asked.line.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    if !output.status.success() {
+        return Err(failure_of(&output));
+    }
+    say(String::from_utf8_lossy(&output.stdout).trim_end());
+    Ok(())
+}
+
 /// What to do next, in commands that can be pasted.
 fn next(state: &Path) -> String {
-    if let Err(StateError::InUse(_)) = State::lock(state) {
+    if super::is_running(state) {
         return "the agent that runs here takes it up within 15 seconds".to_owned();
     }
     let at = match state.to_str() {
@@ -78,6 +138,16 @@ fn next(state: &Path) -> String {
         "start it with: dawnwatch-agent run{at}\ncheck it with: dawnwatch-agent doctor{at}\n\
          running this join again is safe: it stays the same host, and the line is not used up further"
     )
+}
+
+/// The join line of the command line, or of standard input where that says so.
+pub(super) fn line(given: &str) -> Result<String, Failure> {
+    let line = if given == "-" {
+        from_stdin()?
+    } else {
+        given.to_owned()
+    };
+    Ok(line.trim().to_owned())
 }
 
 fn from_stdin() -> Result<String, Failure> {

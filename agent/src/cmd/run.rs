@@ -20,7 +20,7 @@ use crate::logs::{Logs, Settings};
 use crate::spool::{Limits, Spool, Start};
 use crate::state::{State, StateError};
 use crate::uplink::{Shared, TICK, Timing, Uplink};
-use crate::{durable, facts, goodbye, sampler};
+use crate::{durable, facts, goodbye, sampler, status, supervisor};
 
 /// Bound of the spool (DESIGN section 8).
 const SPOOL_BYTES: u64 = 1 << 30;
@@ -31,12 +31,18 @@ const SPOOL_HOURS: u64 = 72;
 /// Longest wait for the goodbye's acknowledgement: a host that shuts down does not wait for its monitor.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
+/// A first sample is taken within ten seconds and acknowledged within one more; a slow network gets the rest.
+pub(super) const SAMPLED_WITHIN: Duration = Duration::from_secs(30);
+
 /// Measures and delivers.
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// Seconds between two ticks, 1 to 300, whatever server and configuration say [default: what the server says, 10].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     tick_seconds: Option<u64>,
+    /// Ends when the server has acknowledged a first sample, or after 30 seconds with the reason why it has not.
+    #[arg(long)]
+    once: bool,
 }
 
 /// One agent, from its start to its goodbye.
@@ -56,7 +62,7 @@ impl Run {
         let tick = self.tick_seconds.map(Duration::from_secs).or(config.tick);
         let agent = Agent::open(config, state, tick)?;
         let runtime = runtime()?;
-        let ended = runtime.block_on(agent.run());
+        let ended = runtime.block_on(agent.run(self.once.then_some(SAMPLED_WITHIN)));
         // A disk that hangs in a sync holds up no stop.
         runtime.shutdown_background();
         ended
@@ -104,7 +110,8 @@ impl Agent {
         }
     }
 
-    async fn run(self) -> Result<(), Failure> {
+    /// Runs until told to stop, or until a first sample is acknowledged within so long.
+    async fn run(self, once: Option<Duration>) -> Result<(), Failure> {
         let stops = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
         let [Ok(mut terminate), Ok(mut interrupt)] = stops else {
             return Err(Failure::new(exit::INTERNAL, "cannot listen for signals"));
@@ -114,6 +121,7 @@ impl Agent {
             time: Clock.wall(),
             body: started,
         });
+        supervisor::tell("READY=1");
         let collectors = Collectors::new(self.roots.clone());
         let looks = collectors.looks();
         let logs = Logs::start(self.logs.clone(), self.state.dir(), Clock)
@@ -127,9 +135,13 @@ impl Agent {
             () = self.tls.keep_fresh(&self.shared) => {}
             () = durable::run(&self.shared) => {}
             () = logs.run(&self.shared) => {}
+            () = status::run(&self.shared, self.state.dir(), Clock) => {}
+            () = self.sampled(once) => {}
+            () = supervisor::live() => {}
             _ = terminate.recv() => tracing::info!("told to stop"),
             _ = interrupt.recv() => tracing::info!("interrupted"),
         }
+        supervisor::tell("STOPPING=1");
         logs.stop(&self.shared).await;
         let now = Clock.wall();
         let goodbye = EventBody::Goodbye(goodbye::reason(now));
@@ -148,7 +160,25 @@ impl Agent {
         };
         tokio::join!(telling, durable::last(&self.shared));
         tracing::info!(backlog = self.shared.backlog(), "stopped");
-        Ok(())
+        let progress = self.shared.progress();
+        if once.is_none() || progress.is_sampled {
+            return Ok(());
+        }
+        let why = progress
+            .trouble
+            .unwrap_or_else(|| "the server is connected and acknowledges nothing".to_owned());
+        Err(Failure::new(
+            exit::UNREACHABLE,
+            format!("no sample was acknowledged: {why}"),
+        ))
+    }
+
+    /// Waits for the first acknowledged sample, if that is what it is run for.
+    async fn sampled(&self, once: Option<Duration>) {
+        match once {
+            Some(within) => drop(tokio::time::timeout(within, self.shared.sampled()).await),
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -104,6 +104,12 @@ impl Identity {
         Ok(true)
     }
 
+    /// Whether this host knows the server whose CA key has this SHA-256.
+    #[must_use]
+    pub fn trusts(&self, pin: &[u8; 32]) -> bool {
+        self.document.pins.contains(&store::Pin(*pin))
+    }
+
     /// The TLS set-up: our server alone, the fixed name, this host's certificate.
     ///
     /// # Errors

@@ -26,6 +26,21 @@ pub struct Shared {
     appended: Notify,
     acked: Notify,
     renewed: Notify,
+    progress: RefCell<Progress>,
+    progressed: Notify,
+}
+
+/// How far this run has come, for [`crate::status`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The server whose stream is up.
+    pub server: Option<String>,
+    /// Whether the server has acknowledged a sample of this run.
+    pub is_sampled: bool,
+    /// Why there is no stream.
+    pub trouble: Option<String>,
+    /// Epoch and number of the first sample of this run.
+    first_tick: Option<(u64, u64)>,
 }
 
 impl Shared {
@@ -41,12 +56,18 @@ impl Shared {
             appended: Notify::new(),
             acked: Notify::new(),
             renewed: Notify::new(),
+            progress: RefCell::new(Progress::default()),
+            progressed: Notify::new(),
         }
     }
 
     /// Keeps a tick and wakes the uplink.
     pub fn tick(&self, tick: Tick, schema: &Arc<Schema>) {
         self.with_spool(|spool| spool.append_tick(&tick, schema));
+        if self.progress.borrow().first_tick.is_none() {
+            let last = self.epochs().last().map(|span| (span.id, span.last_seq));
+            self.progress.borrow_mut().first_tick = last;
+        }
         *self.latest.borrow_mut() = Some((tick, Arc::clone(schema)));
         self.appended.notify_one();
     }
@@ -129,6 +150,45 @@ impl Shared {
     pub(crate) fn ack(&self, epoch: u64, seq: u64) {
         self.with_spool(|spool| spool.ack(epoch, seq));
         self.acked.notify_one();
+        self.change(|progress| {
+            let covers = |first: (u64, u64)| first.0 == epoch && first.1 <= seq;
+            progress.is_sampled |= progress.first_tick.is_some_and(covers);
+        });
+    }
+
+    /// How far this run has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Waits until [`Shared::progress`] has changed.
+    pub async fn progressed(&self) {
+        self.progressed.notified().await;
+    }
+
+    /// Waits until the server has acknowledged a sample of this run.
+    pub async fn sampled(&self) {
+        while !self.progress().is_sampled {
+            self.progressed().await;
+        }
+    }
+
+    /// A stream is up, or why there is none.
+    pub(crate) fn streams(&self, to: Result<&str, &str>) {
+        self.change(|progress| {
+            progress.server = to.ok().map(str::to_owned);
+            progress.trouble = to.err().map(str::to_owned);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        let mut progress = self.progress.borrow_mut();
+        let before = progress.clone();
+        change(&mut progress);
+        if *progress != before {
+            self.progressed.notify_waiters();
+        }
     }
 
     pub(crate) fn set_connected(&self, connected: bool) {

@@ -60,6 +60,7 @@ fn create(wish: &Create, session: &Session) -> Result<Answer, Fail> {
                 ("uses", Side::Right),
                 ("expires", Side::Left),
                 ("command", Side::Left),
+                ("install", Side::Left),
             ];
             let mut table = Table::new(&head, "");
             table.row(vec![
@@ -67,6 +68,7 @@ fn create(wish: &Create, session: &Session) -> Result<Answer, Fail> {
                 Cell::text(token.uses.to_string()),
                 Cell::text(token.expires.to_string()),
                 Cell::text(token.command),
+                Cell::text(token.install),
             ]);
             Ok(table)
         },
@@ -111,10 +113,27 @@ fn draw(token: &Token, zone: &TimeZone) -> String {
     } else {
         format!("{} hosts", token.uses)
     };
-    format!(
-        "{}\n\nToken {}: good for {hosts}, until {expires}. Its secret is shown only this once.\n",
-        term(&token.command),
+    let told = format!(
+        "Token {}: good for {hosts}, until {expires}. Its secret is shown only this once.\n",
         term(&token.id)
+    );
+    let command = term(&token.command);
+    if token.install.is_empty() {
+        let why = if token.no_install.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "No line to paste where there is no agent: {}.\n",
+                term(&token.no_install)
+            )
+        };
+        return format!("{command}\n\n{told}{why}");
+    }
+    format!(
+        "Paste on a host as root: it fetches the agent from this server, checks it, installs it, joins and waits for the first \
+         acknowledged sample.\n\n{}\n\nWhere the agent is installed from a package: dawnwatch-agent install ADDRESS LINE, \
+         from the end of that line. By hand:\n\n{command}\n\n{told}",
+        term(&token.install)
     )
 }
 
@@ -178,15 +197,23 @@ mod tests {
 
     #[test]
     fn the_command_stands_alone_on_its_line() {
-        let token = Token {
+        let mut token = Token {
             id: "k7".to_owned(),
             join: "dw1.a.k7.s".to_owned(),
             command: "dawnwatch-agent join 192.0.2.1:7443 dw1.a.k7.s".to_owned(),
+            install: String::new(),
+            no_install: "there is none".to_owned(),
             expires: sample::at("2026-10-12T05:30:00Z"),
             uses: 1,
         };
         let want = "dawnwatch-agent join 192.0.2.1:7443 dw1.a.k7.s\n\n\
-                    Token k7: good for 1 host, until Mon 12 Oct 2026 05:30 UTC. Its secret is shown only this once.\n";
+                    Token k7: good for 1 host, until Mon 12 Oct 2026 05:30 UTC. Its secret is shown only this once.\n\
+                    No line to paste where there is no agent: there is none.\n";
         assert_eq!(draw(&token, &TimeZone::UTC), want);
+        token.install = "(curl)".to_owned();
+        let drawn = draw(&token, &TimeZone::UTC);
+        for line in ["(curl)", &token.command] {
+            assert!(drawn.lines().any(|drawn| drawn == line), "{drawn}");
+        }
     }
 }

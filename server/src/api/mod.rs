@@ -20,6 +20,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
+use crate::handout::Handout;
 use crate::history::History;
 use crate::identity::Identity;
 use crate::journal::Submit;
@@ -46,6 +47,8 @@ pub struct State {
     pub stopped: watch::Receiver<bool>,
     /// The address to print in a join command.
     pub agents: String,
+    /// The agent for hosts that have none.
+    pub handout: Arc<Handout>,
 }
 
 /// The socket cannot be made.

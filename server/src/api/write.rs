@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::State;
 use super::answer::{Answer, Body, Failure, bad, unavailable};
 use super::read::find_incident;
+use crate::handout::install_line;
 use crate::journal::Submit;
 use crate::web::person::Person;
 
@@ -133,21 +134,27 @@ pub(super) async fn create_token(
     let expires = now
         .saturating_add(Duration::from_secs(wanted.expires_seconds))
         .unwrap_or(Timestamp::MAX);
-    let identity = Arc::clone(&state.identity);
-    // The token is on disk before it is shown.
+    let (identity, handout) = (Arc::clone(&state.identity), Arc::clone(&state.handout));
+    // The token is on disk before it is shown, and the agent may have to be hashed.
     let made = tokio::task::spawn_blocking(move || {
-        identity.create_token(wanted.uses, expires, wanted.labels, now)
+        let line = identity.create_token(wanted.uses, expires, wanted.labels, now);
+        line.map(|line| (line, handout.offer()))
     });
     let made = made
         .await
         .map_err(|_| unavailable("the token could not be made; see the server's log"))?;
-    let line = made.map_err(|error| unavailable(error.to_string()))?;
+    let (line, offer) = made.map_err(|error| unavailable(error.to_string()))?;
     let join = line.to_string();
-    let command = format!("dawnwatch-agent join {} {join}", state.agents);
+    let (install, no_install) = match offer {
+        Ok(offer) => (install_line(&offer, &state.agents, &join), String::new()),
+        Err(why) => (String::new(), why.to_string()),
+    };
     Ok(Json(Token {
         id: line.id,
+        command: format!("dawnwatch-agent join {} {join}", state.agents),
         join,
-        command,
+        install,
+        no_install,
         expires,
         uses: wanted.uses,
     }))

@@ -18,6 +18,7 @@ use super::{
 };
 use super::{api, journal, nights, notice, notify, submit_soon, watch};
 use crate::config::{self, Mistakes};
+use crate::handout::{Handout, Offer, install_line};
 use crate::identity::{First, HostRecord};
 use crate::{history, ledger};
 
@@ -47,6 +48,8 @@ pub struct Ready {
     pub first: First,
     /// SHA-256 of the CA's key, for comparing by eye.
     pub pin: String,
+    /// The agent that is handed out; none where there is none, and the log says why.
+    pub offer: Option<Offer>,
     /// Where people are served; none where the page is off.
     pub web: Option<Page>,
 }
@@ -318,6 +321,28 @@ impl Ready {
     #[must_use]
     pub fn dial(&self) -> String {
         dial(self.address, &self.names)
+    }
+
+    /// What to paste on a host as root to add it with this join line.
+    #[must_use]
+    pub fn paste(&self, join: &str) -> String {
+        match &self.offer {
+            Some(offer) => install_line(offer, &self.dial(), join),
+            None => format!("dawnwatch-agent join {} {join}", self.dial()),
+        }
+    }
+}
+
+/// The agent that is handed out at present.
+pub(super) async fn offer(handout: &Arc<Handout>) -> Option<Offer> {
+    let handout = Arc::clone(handout);
+    match tokio::task::spawn_blocking(move || handout.offer()).await {
+        Ok(Ok(offer)) => Some(offer),
+        Ok(Err(why)) => {
+            tracing::info!("{why}");
+            None
+        }
+        Err(_) => None,
     }
 }
 

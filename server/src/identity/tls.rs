@@ -66,7 +66,8 @@ impl Identity {
             .map_err(IdentityError::Tls)?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.served.clone());
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        // Agents speak HTTP/2; what fetches the agent for a host that has none may know HTTP/1.1 alone.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Agents stay connected for weeks: resumption would only keep secrets around.
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
