@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::verb::{ack, history, hosts, incidents, review, show, token, why};
+use crate::verb::{ack, history, hosts, incidents, people, review, show, token, why};
 
 /// What is open now; with a verb: what happened, what was watched, why.
 #[derive(Debug, Parser)]
@@ -95,6 +95,9 @@ pub(crate) enum Verb {
     /// Makes and lists join tokens for agents
     #[command(subcommand)]
     Token(token::Verb),
+    /// Who may log in to the page: adds, resets, lists, removes
+    #[command(subcommand)]
+    People(people::Verb),
     /// The rules: condition, severity, wakes whom
     Rules,
 }

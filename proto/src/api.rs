@@ -22,12 +22,20 @@
 //! | `GET /api/v1/tokens` | `Vec<`[`TokenState`]`>` |
 //! | `GET /api/v1/net` | `Vec<`[`Link`]`>` |
 //! | `GET /api/v1/rules` | `Vec<`[`Rule`]`>` |
+//! | `GET /api/v1/me` | [`Me`] |
+//! | `GET /api/v1/people` | `Vec<`[`PersonState`]`>` |
+//! | `POST /api/v1/people` with [`NewPerson`] | [`SetupLink`] |
+//! | `POST /api/v1/people/{name}/reset` | [`SetupLink`] |
+//! | `POST /api/v1/people/{name}/role` with [`NewRole`] | [`PersonState`] |
+//! | `POST /api/v1/people/{name}/remove` | [`PersonState`] |
+//! | `POST /api/v1/people/{name}/token` | [`BearerToken`] |
+//! | `POST /api/v1/admin-link` | [`SetupLink`] |
 //! | any failure | [`Problem`] with a fitting status |
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use crate::people::Role;
+pub use crate::people::{BearerToken, Me, NewPerson, NewRole, PersonState, Role, SetupLink};
 
 use crate::HostId;
 use crate::review::{Importance, Review, Severity, Verdict};

@@ -24,6 +24,7 @@ use crate::clock::{Clock, Stamper};
 use crate::config::{Settings, WebSettings};
 use crate::handout::{self, Handout};
 use crate::history::History;
+use crate::identity::people::People;
 use crate::identity::{self, Enrolment, Identity, Limits};
 use crate::ingest::Ingest;
 use crate::journal::{self, Journal, Submit, Written};
@@ -253,10 +254,15 @@ impl Running {
         settings: WebSettings,
         names: &[String],
     ) -> Result<Served, Failed> {
+        let people = Arc::new(People::open(&self.options.data.join("identity"))?);
         let socket = api::bind(&self.options.data)?;
-        let web = Web::new(Arc::new(state), settings, names);
         let host = names.last().map_or("localhost", String::as_str);
-        let page = port.as_ref().map(|port| port.page(host));
+        let site = port.as_ref().map(|port| port.site(host));
+        let page = site
+            .clone()
+            .map(|site| web::page(site, &people, self.clock));
+        let page = page.transpose()?;
+        let web = Web::new(Arc::new(state), settings, names, people, site);
         let port = match port {
             Some(port) => port.serve(&web, self.journal.clone())?,
             None => tokio::spawn(std::future::ready(())),

@@ -129,10 +129,7 @@ fn print_ready(ready: &app::Ready, data: &std::path::Path) {
         ready.pin
     );
     if let Some(page) = &ready.web {
-        println!("Page     {}", page.url);
-        if let Some(tunnel) = &page.tunnel {
-            println!("         from elsewhere: {tunnel}");
-        }
+        print_page(page, data);
     }
     println!("Review   dawnwatch --data {}", data.display());
     let token = format!("dawnwatch --data {} token create", data.display());
@@ -142,7 +139,7 @@ fn print_ready(ready: &app::Ready, data: &std::path::Path) {
             println!("Add a host: paste there as root (24 h, up to 500 hosts):");
             println!("{}", ready.paste(&line.to_string()));
         }
-        First::Start(line) => match write_first_join(data, &line.to_string()) {
+        First::Start(line) => match write_secret(data, "first-join", &line.to_string()) {
             Ok(path) => println!(
                 "Add a host: dawnwatch-agent join {} LINE, the line is in {} (24 h, up to 500 hosts)",
                 ready.dial(),
@@ -158,13 +155,43 @@ fn print_ready(ready: &app::Ready, data: &std::path::Path) {
     println!("ready");
 }
 
-/// Keeps the first join line where its reader must be root or the server's own user.
-fn write_first_join(data: &std::path::Path, line: &str) -> std::io::Result<PathBuf> {
-    let path = data.join("first-join");
+#[allow(
+    clippy::print_stdout,
+    reason = "this is what the person who starts it reads"
+)]
+fn print_page(page: &app::Page, data: &std::path::Path) {
+    println!("Page     {}", page.site.url);
+    if let Some(tunnel) = &page.site.tunnel {
+        println!("         from elsewhere: {tunnel}");
+    }
+    let again = format!("dawnwatch --data {} people admin-link", data.display());
+    match &page.link {
+        // The code is for eyes, not for a service manager's journal.
+        Some(link) if std::io::stdout().is_terminal() => {
+            println!("First admin (once, 30 min; anew: {again}):\n   {link}");
+        }
+        Some(link) => match write_secret(data, "first-admin", link) {
+            Ok(path) => println!(
+                "First admin: the link is in {} (once, 30 min; anew: {again})",
+                path.display()
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "the first admin's link could not be written");
+                println!("First admin: {again}");
+            }
+        },
+        None if page.lacks_admin => println!("No admin yet: {again}"),
+        None => {}
+    }
+}
+
+/// Keeps a secret where its reader must be root or the server's own user.
+fn write_secret(data: &std::path::Path, name: &str, secret: &str) -> std::io::Result<PathBuf> {
+    let path = data.join(name);
     let mut options = std::fs::File::options();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&path)?;
-    writeln!(file, "{line}")?;
+    writeln!(file, "{secret}")?;
     file.sync_all()?;
     Ok(path)
 }

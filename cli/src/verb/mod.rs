@@ -6,6 +6,7 @@ pub(crate) mod hosts;
 pub(crate) mod incidents;
 pub(crate) mod nights;
 pub(crate) mod now;
+pub(crate) mod people;
 pub(crate) mod review;
 pub(crate) mod rules;
 pub(crate) mod show;
@@ -29,6 +30,7 @@ pub(crate) fn run(verb: Option<&Verb>, session: &Session) -> Result<Answer, Fail
         Some(Verb::Nights) => nights::run(session),
         Some(Verb::Ack(args)) => ack::run(args, session),
         Some(Verb::Token(verb)) => token::run(verb, session),
+        Some(Verb::People(verb)) => people::run(verb, session),
         Some(Verb::Rules) => rules::run(session),
     }
 }

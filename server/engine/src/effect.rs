@@ -89,6 +89,15 @@ pub enum Entry {
         /// SHA-256 of its canonical JSON, filled in by the server.
         hash: String,
     },
+    /// Somebody did something that changes who may do what, or tried to.
+    Person {
+        /// Who, by id; `root` on the server's own machine, `server` for the server itself.
+        by: String,
+        /// Whom it is about, by id, or empty.
+        about: String,
+        /// What was done.
+        what: String,
+    },
 }
 
 /// A message to one channel.

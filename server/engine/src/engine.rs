@@ -283,7 +283,16 @@ impl Engine {
     }
 
     fn order(&mut self, at: At, order: &Order, out: &mut Out) {
-        let Act::Acknowledge { incident, note } = &order.act;
+        let (incident, note) = match &order.act {
+            Act::Acknowledge { incident, note } => (incident, note),
+            Act::Noted { about, what } => {
+                return out.record(Entry::Person {
+                    by: order.by.clone(),
+                    about: about.clone(),
+                    what: what.clone(),
+                });
+            }
+        };
         let number = Incidents::number(incident);
         let Some(incident) = number.and_then(|n| self.state.incidents.change(n)) else {
             return;

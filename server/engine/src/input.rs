@@ -149,6 +149,13 @@ pub enum Act {
         /// A remark.
         note: String,
     },
+    /// Something the shell did by itself, on files of its own: people, tokens, logins. It is only recorded.
+    Noted {
+        /// Id of the person it is about, or empty.
+        about: String,
+        /// What was done, in words that hold no name.
+        what: String,
+    },
 }
 
 /// What came of a notification. Only outcomes that end it, or a first failure, are told.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) Problem);
 
 /// An answer or a failure.
-pub(super) type Answer<T> = Result<Json<T>, Failure>;
+pub(crate) type Answer<T> = Result<Json<T>, Failure>;
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {

@@ -26,7 +26,7 @@ use crate::identity::Identity;
 use crate::journal::Submit;
 use crate::published::Published;
 
-pub(crate) use answer::{Failure, failure};
+pub(crate) use answer::{Answer, Body, Failure, failure};
 
 /// What the handlers share.
 #[derive(Debug, Clone)]

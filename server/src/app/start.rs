@@ -57,12 +57,12 @@ pub struct Ready {
 /// Where people are served.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// The bound address.
-    pub address: SocketAddr,
-    /// What to type into a browser that can reach it.
-    pub url: String,
-    /// How to reach it from elsewhere where it listens on loopback alone.
-    pub tunnel: Option<String>,
+    /// How they reach it.
+    pub site: crate::web::Site,
+    /// At the first start: the one-time link for the first admin, good for 30 minutes. Shown this once.
+    pub link: Option<String>,
+    /// Whether nobody can log in as admin yet.
+    pub lacks_admin: bool,
 }
 
 /// Why the server did not start or did not go on.
@@ -121,6 +121,9 @@ pub enum Failed {
     /// The page's certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] crate::web::tls::CertificateError),
+    /// The first admin's link cannot be made.
+    #[error(transparent)]
+    People(crate::identity::people::PeopleError),
     /// The CA or the hosts cannot be read or made.
     #[error(transparent)]
     Identity(#[from] crate::identity::IdentityError),
@@ -197,6 +200,7 @@ impl Failed {
             | Failed::Web { .. }
             | Failed::Api(_) => 73,
             Failed::Identity(_)
+            | Failed::People(_)
             | Failed::Journal(_)
             | Failed::Watch(_)
             | Failed::History(_)

@@ -9,14 +9,17 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::start::{Failed, Options, Page};
-use super::{Submit, notice, submit_soon};
+use super::{Clock, People, Submit, notice, submit_soon};
 use crate::config::{Settings, WebSettings};
 use crate::web::listener::{self, Limits};
 use crate::web::tls::Certificate;
-use crate::web::{self, Web};
+use crate::web::{self, Site, Web};
 
 /// The files of the certificate are looked at this often.
 const CERTIFICATE_EVERY: Duration = Duration::from_secs(5);
+
+/// Wrong passwords are noted in the ledger together, this often.
+const FAILURES_EVERY: Duration = Duration::from_secs(60);
 
 /// The port for people, bound and not served yet.
 #[derive(Debug)]
@@ -50,8 +53,8 @@ impl Port {
         }))
     }
 
-    /// What to print about it; `host` is what this machine is called.
-    pub(super) fn page(&self, host: &str) -> Page {
+    /// How people reach it; `host` is what this machine is called.
+    pub(super) fn site(&self, host: &str) -> Site {
         let (ip, port) = (self.address.ip(), self.address.port());
         let named = self.settings.names.first();
         let url = match named {
@@ -74,11 +77,7 @@ impl Port {
         };
         let alone = ip.to_canonical().is_loopback() && self.settings.behind_proxy.is_empty();
         let tunnel = alone.then(|| format!("ssh -N -L {port}:{} root@{host}", self.address));
-        Page {
-            address: self.address,
-            url,
-            tunnel,
-        }
+        Site { url, tunnel }
     }
 
     /// Serves it until the server stops.
@@ -98,15 +97,40 @@ impl Port {
             Limits::default(),
             stopped.clone(),
         );
-        let certificate = self.certificate;
+        let (certificate, noted) = (self.certificate, Arc::clone(web));
         Ok(tokio::spawn(async move {
             let mut stopped = stopped;
             tokio::select! {
                 () = served => {}
                 () = follow(certificate, &journal) => {}
+                () = tell_failures(&noted) => {}
             }
+            noted.note_failures();
             let _ = stopped.wait_for(|stop| *stop).await;
         }))
+    }
+}
+
+/// What to print about the page. At the first start a link comes with it for whoever becomes the first admin.
+pub(super) fn page(site: Site, people: &People, clock: Clock) -> Result<Page, Failed> {
+    let link = if people.is_first() {
+        let code = people.admin_link(clock.wall()).map_err(Failed::People)?;
+        Some(site.link(&code))
+    } else {
+        None
+    };
+    Ok(Page {
+        site,
+        link,
+        lacks_admin: people.lacks_admin(),
+    })
+}
+
+/// Has wrong passwords noted together, for ever.
+async fn tell_failures(web: &Web) {
+    loop {
+        tokio::time::sleep(FAILURES_EVERY).await;
+        web.note_failures();
     }
 }
 

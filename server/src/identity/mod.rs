@@ -6,6 +6,7 @@
 //! - `enrol`: the decisions behind joining and renewing.
 //! - `tokens`, `hosts`: what can be done with them; [`Identity::check`] is the one gate.
 //! - [`join`]: the gRPC service for joining and renewing.
+//! - [`people`], [`password`]: who may log in, and as what.
 //! - `tls`: our own rustls set-up.
 //! - [`listener`]: connections whose handshake is done.
 //!
@@ -33,6 +34,8 @@ mod hosts;
 pub mod join;
 pub mod listener;
 pub mod named;
+pub mod password;
+pub mod people;
 pub mod state;
 mod tls;
 mod tokens;

@@ -68,6 +68,23 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/rules", VIEWER),
     get("/api/v1/tokens", ADMIN),
     post("/api/v1/tokens", ADMIN),
+    get("/api/v1/me", VIEWER),
+    get("/api/v1/people", ADMIN),
+    post("/api/v1/people", Access::Root),
+    post("/api/v1/people/{name}/reset", Access::Root),
+    post("/api/v1/people/{name}/role", Access::Root),
+    post("/api/v1/people/{name}/remove", Access::Root),
+    post("/api/v1/people/{name}/token", Access::Root),
+    post("/api/v1/admin-link", Access::Root),
+    // Logging in and out.
+    get("/login", Access::Open),
+    post("/login", Access::Open),
+    get("/setup", Access::Open),
+    post("/setup", Access::Open),
+    post("/logout", VIEWER),
+    get("/account", VIEWER),
+    post("/account", VIEWER),
+    post("/account/leave", VIEWER),
 ];
 
 /// What a route asks; none where it stands in no row.

@@ -5,11 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State as Shared};
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, MatchedPath, Request, State as Shared};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use dawnwatch_proto::api::Problem;
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
 
 use super::access::{self, Access};
 use super::person::Person;
@@ -22,6 +25,9 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 /// No scripts, styles, pictures or connections but our own; no frames; no plug-ins; forms only to us.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Where a script of ours puts the session's token.
+const CSRF_HEADER: &str = "x-csrf-token";
 
 /// How a request came in; the listener says so, never the request itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +59,12 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let json = wants_json(request.uri().path());
-    let refused = match admit(&web, &mut request) {
-        Ok(()) => match tokio::time::timeout(REQUEST_WITHIN, next.run(request)).await {
+    let admitted = match admit(&web, &mut request) {
+        Ok(()) => of_our_form(request).await,
+        Err(refused) => Err(refused),
+    };
+    let refused = match admitted {
+        Ok(request) => match tokio::time::timeout(REQUEST_WITHIN, next.run(request)).await {
             Ok(answer) => return dressed(answer),
             Err(_) => {
                 let error = "the request took too long, try again".to_owned();
@@ -120,6 +130,51 @@ fn admit(web: &Web, request: &mut Request) -> Result<(), Refused> {
         request.extensions_mut().insert(person);
     }
     allowed
+}
+
+#[derive(Deserialize)]
+struct Csrf {
+    csrf: String,
+}
+
+/// A change that comes with a browser's session carries the token of that session: in its form, or in a header from our
+/// script. What needs no login (the login itself) looks after its own forms.
+async fn of_our_form(request: Request) -> Result<Request, Refused> {
+    let person = request.extensions().get::<Person>();
+    let wanted = person.map(|person| person.csrf.clone()).unwrap_or_default();
+    let method = request.method();
+    let path = request.extensions().get::<MatchedPath>();
+    let access = path.and_then(|path| access::of(method, path.as_str()));
+    let reads = method == Method::GET || method == Method::HEAD;
+    if reads || wanted.is_empty() || matches!(access, None | Some(Access::Open)) {
+        return Ok(request);
+    }
+    let is = |found: &[u8]| bool::from(found.ct_eq(wanted.as_bytes()));
+    if let Some(found) = request.headers().get(CSRF_HEADER) {
+        return if is(found.as_bytes()) {
+            Ok(request)
+        } else {
+            Err(stale())
+        };
+    }
+    let (parts, body) = request.into_parts();
+    let read = tokio::time::timeout(REQUEST_WITHIN, to_bytes(body, super::BODY_BYTES_MAX)).await;
+    let Ok(Ok(bytes)) = read else {
+        let error = "the body is too long, or came too slowly".to_owned();
+        return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, error));
+    };
+    let looked_at = Request::from_parts(parts.clone(), Body::from(bytes.clone()));
+    match axum::Form::<Csrf>::from_request(looked_at, &()).await {
+        Ok(axum::Form(found)) if is(found.csrf.as_bytes()) => {
+            Ok(Request::from_parts(parts, Body::from(bytes)))
+        }
+        Ok(_) | Err(_) => Err(stale()),
+    }
+}
+
+fn stale() -> Refused {
+    let error = "the form is of another session or an older one: go back, load the page anew, and try again";
+    refusal(StatusCode::FORBIDDEN, error.to_owned())
 }
 
 /// Looks the route up in the table.

@@ -99,6 +99,7 @@ fn entry_line(entry: &Entry, zone: &TimeZone, names: &BTreeMap<HostId, String>) 
         Entry::Host { name, what, .. } => format!("host {name}: {what}"),
         Entry::Server { what } => format!("server: {what}"),
         Entry::Sealed { night, .. } => format!("sealed {night}"),
+        Entry::Person { by, about, what } => format!("person {about} by {by}: {what}"),
     }
 }
 
