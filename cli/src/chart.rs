@@ -1,9 +1,8 @@
 //! A picture of a series in characters: columns of eighths, an axis, holes left open.
 
+use dawnwatch_proto::quantity::Unit;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-
-use crate::quantity::Unit;
 
 /// Columns of the picture: with the values at its side it fits 100 columns.
 pub(crate) const COLUMNS_MAX: usize = 80;

@@ -4,7 +4,7 @@
 //! - [`verb`]: one file per verb; each turns an answer of the server into text.
 //! - [`client`]: the way to the server.
 //! - [`moment`], [`find`]: from people's times and names to exact ones.
-//! - [`table`], [`chart`], [`quantity`], [`draw`]: drawing.
+//! - [`table`], [`chart`], [`draw`]: drawing.
 //! - [`fail`]: exit codes and sentences.
 //!
 //! The command never asks its own clock: "two hours ago" is by the server's.
@@ -16,7 +16,6 @@ mod draw;
 mod fail;
 mod find;
 mod moment;
-mod quantity;
 #[cfg(test)]
 mod sample;
 mod session;

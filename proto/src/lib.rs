@@ -8,6 +8,7 @@
 //! - [`review`]: one night as one value, and its text form.
 //! - [`api`]: the documents of the JSON API.
 //! - [`people`]: people and their roles, as these documents tell of them.
+//! - [`quantity`]: values with their unit, as people read them.
 //! - [`untrusted`]: how text from elsewhere reaches a terminal.
 
 pub mod api;
@@ -16,6 +17,7 @@ pub mod host;
 pub mod joinline;
 pub mod people;
 pub mod probe;
+pub mod quantity;
 pub mod review;
 pub mod series;
 pub mod tick;

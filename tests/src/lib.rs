@@ -8,8 +8,10 @@
 //! - [`faketime`]: another wall clock for processes, set by the test.
 //! - [`mounts`]: real filesystems that one process or one test has for itself.
 //! - [`stream`]: a stream to the server on which the test says what it likes.
+//! - [`browser`]: a real browser that does what a test says.
 //! - [`needs`]: what the system must have for a test to run, and what happens where it lacks.
 
+pub mod browser;
 pub mod bus;
 pub mod faketime;
 pub mod house;

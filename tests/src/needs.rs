@@ -15,6 +15,8 @@ pub enum Need {
     Faketime,
     /// Python's aiosmtpd.
     Aiosmtpd,
+    /// Chromium and its driver.
+    Chromium,
 }
 
 impl Need {
@@ -27,6 +29,9 @@ impl Need {
             Need::Aiosmtpd => {
                 Path::new(PYTHON).exists() && works(PYTHON, &["-c", "import aiosmtpd"])
             }
+            Need::Chromium => {
+                works("chromedriver", &["--version"]) && works("chromium", &["--version"])
+            }
         }
     }
 
@@ -35,6 +40,9 @@ impl Need {
             Need::Mounts => "no right to mount (run as root, outside of an unprivileged container)",
             Need::Faketime => "libfaketime is missing (Debian package faketime)",
             Need::Aiosmtpd => "aiosmtpd is missing (Debian package python3-aiosmtpd)",
+            Need::Chromium => {
+                "chromium or chromedriver is missing (Debian packages chromium, chromium-driver)"
+            }
         }
     }
 }

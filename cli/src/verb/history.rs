@@ -1,6 +1,7 @@
 //! `dawnwatch history`: one series of a host as picture and table.
 
 use dawnwatch_proto::api::{History, Host, NightHead};
+use dawnwatch_proto::quantity::Unit;
 use dawnwatch_proto::untrusted::term;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -10,7 +11,6 @@ use crate::draw;
 use crate::fail::Fail;
 use crate::find;
 use crate::moment::{Moment, moment};
-use crate::quantity::Unit;
 use crate::session::{Answer, Session};
 use crate::table::{Cell, Side, Table};
 

@@ -6,11 +6,11 @@ mod import;
 use clap::Subcommand;
 use dawnwatch_proto::Kind;
 use dawnwatch_proto::api::{Host, Missing};
+use dawnwatch_proto::quantity::Unit;
 use jiff::Timestamp;
 
 use crate::draw;
 use crate::fail::Fail;
-use crate::quantity::Unit;
 use crate::session::{Answer, Session};
 use crate::table::{Cell, Paint, Side, Table};
 

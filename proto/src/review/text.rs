@@ -2,6 +2,7 @@
 //!
 //! - [`review`]: the first screen of PRODUCT.md, at most [`LINES_MAX`] lines.
 //! - [`now`]: what is open, at most [`NOW_LINES_MAX`] lines. [`incident`] and [`why`]: one incident.
+//! - [`phrases`]: the same words in pieces, for whoever lays them out otherwise: the page.
 //! - [`duration`], [`when`], [`sparkline`], [`number`]: the words that all of them use.
 //!
 //! Every text from outside goes through [`untrusted::term`]; nothing else here makes a line longer than the width.
@@ -11,6 +12,7 @@ mod case;
 mod head;
 mod layout;
 mod page;
+mod phrases;
 mod short;
 
 use jiff::Timestamp;
@@ -18,6 +20,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 pub use case::{incident, why};
 pub use page::review;
+pub use phrases::{Phrases, RowPhrases, phrases, row_phrases};
 pub use short::now;
 
 use crate::review::{Row, Severity, Turned, Verdict};
@@ -235,11 +238,15 @@ pub fn zone(name: &str) -> TimeZone {
         .unwrap_or(TimeZone::UTC)
 }
 
-fn seconds_between(from: Timestamp, to: Timestamp) -> u64 {
+/// Whole seconds from one moment to a later one; 0 where it is earlier.
+#[must_use]
+pub fn seconds_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
 }
 
-fn severity(severity: Severity) -> &'static str {
+/// The word for how bad something is.
+#[must_use]
+pub fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "info",
         Severity::Warning => "warning",
@@ -256,8 +263,15 @@ fn verdict(verdict: Verdict) -> (&'static str, Ink) {
     }
 }
 
+/// The word for what a night comes to: `CRITICAL`.
+#[must_use]
+pub fn verdict_word(of: Verdict) -> &'static str {
+    verdict(of).0
+}
+
 /// `db02 (billing)`, safe to print.
-fn subject(name: &str, service: Option<&str>) -> String {
+#[must_use]
+pub fn subject(name: &str, service: Option<&str>) -> String {
     let name = untrusted::term(name);
     match service {
         Some(service) => format!("{name} ({})", untrusted::term(service)),
@@ -266,7 +280,8 @@ fn subject(name: &str, service: Option<&str>) -> String {
 }
 
 /// Who has it: the person who took it, else the owner, else nobody.
-fn holder(
+#[must_use]
+pub fn holder(
     owner: Option<&str>,
     taken: Option<&(String, Timestamp)>,
     zone: &TimeZone,

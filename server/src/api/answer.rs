@@ -31,12 +31,12 @@ pub(crate) fn failure(status: StatusCode, error: impl Into<String>) -> Failure {
 }
 
 /// The request makes no sense.
-pub(super) fn bad(error: impl Into<String>) -> Failure {
+pub(crate) fn bad(error: impl Into<String>) -> Failure {
     failure(StatusCode::BAD_REQUEST, error)
 }
 
 /// There is no such thing; near names help.
-pub(super) fn not_found<'a>(
+pub(crate) fn not_found<'a>(
     what: &str,
     name: &str,
     known: impl Iterator<Item = &'a str>,
@@ -62,7 +62,7 @@ pub(super) fn not_found<'a>(
 }
 
 /// The server cannot do it now.
-pub(super) fn unavailable(error: impl Into<String>) -> Failure {
+pub(crate) fn unavailable(error: impl Into<String>) -> Failure {
     failure(StatusCode::SERVICE_UNAVAILABLE, error)
 }
 

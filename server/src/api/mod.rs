@@ -4,10 +4,10 @@
 //!
 //! The requests are listed in [`dawnwatch_proto::api`].
 
-mod answer;
+pub(crate) mod answer;
 mod hosts;
-mod read;
-mod write;
+pub(crate) mod read;
+pub(crate) mod write;
 
 use std::fs;
 use std::io;

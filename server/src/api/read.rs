@@ -19,6 +19,11 @@ use crate::nights;
 const POINTS_MAX: usize = 11_000;
 
 pub(super) async fn now(Shared(state): Shared<Arc<State>>) -> Json<Now> {
+    Json(present(&state))
+}
+
+/// What is open, with what the server has to say of itself.
+pub(crate) fn present(state: &State) -> Now {
     let mut now = state.published.view().now.clone();
     now.last_night = state.published.nights().pop();
     if state.published.halted() {
@@ -27,7 +32,7 @@ pub(super) async fn now(Shared(state): Shared<Arc<State>>) -> Json<Now> {
         now.notices
             .insert(0, format!("{text} {}", state.data.display()));
     }
-    Json(now)
+    now
 }
 
 pub(super) async fn hosts(
@@ -87,7 +92,7 @@ pub(super) async fn incident(
     find_incident(&state, &id).map(Json)
 }
 
-pub(super) fn find_incident(state: &State, id: &str) -> Result<Incident, Failure> {
+pub(crate) fn find_incident(state: &State, id: &str) -> Result<Incident, Failure> {
     let view = state.published.view();
     let found = view
         .incidents
@@ -99,7 +104,7 @@ pub(super) fn find_incident(state: &State, id: &str) -> Result<Incident, Failure
 }
 
 /// A host by its name, its id, or the beginning of its id.
-pub(super) fn find_host(state: &State, wanted: &str) -> Result<Host, Failure> {
+pub(crate) fn find_host(state: &State, wanted: &str) -> Result<Host, Failure> {
     let view = state.published.view();
     let all = || view.hosts.iter().chain(&view.retired);
     let by_name = all().find(|host| host.name == wanted);
@@ -239,6 +244,11 @@ pub(super) async fn review(
     Shared(state): Shared<Arc<State>>,
     Query(wanted): Query<WhichNight>,
 ) -> Answer<LiveReview> {
+    find_review(&state, wanted.night.as_deref()).map(Json)
+}
+
+/// The review that is asked for; without a wish the last sealed night, or the one that is under way.
+pub(crate) fn find_review(state: &State, wanted: Option<&str>) -> Result<LiveReview, Failure> {
     let view = state.published.view();
     let at = state.clock.wall();
     let sealed = state.published.nights();
@@ -247,8 +257,8 @@ pub(super) async fn review(
         review: Review::clone(&view.so_far),
         since: Vec::new(),
     };
-    let id = match wanted.night.as_deref() {
-        Some("so-far") => return Ok(Json(so_far())),
+    let id = match wanted {
+        Some("so-far") => return Ok(so_far()),
         None => match sealed.last() {
             // The night just sealed is the one people ask for; while a later one is under way, it is that one.
             Some(head)
@@ -256,7 +266,7 @@ pub(super) async fn review(
             {
                 head.id.clone()
             }
-            Some(_) | None => return Ok(Json(so_far())),
+            Some(_) | None => return Ok(so_far()),
         },
         Some(back) if back.starts_with('-') => nights_back(&sealed, back)?,
         Some(id) => id.to_owned(),
@@ -269,9 +279,9 @@ pub(super) async fn review(
                 .as_ref()
                 .filter(|live| live.review.id == review.id);
             let since = live.map(|live| live.since.clone()).unwrap_or_default();
-            Ok(Json(LiveReview { at, review, since }))
+            Ok(LiveReview { at, review, since })
         }
-        None if id == view.so_far.id => Ok(Json(so_far())),
+        None if id == view.so_far.id => Ok(so_far()),
         None => Err(not_found(
             "sealed night",
             &id,

@@ -38,7 +38,17 @@ pub(super) async fn acknowledge(
     Extension(person): Extension<Person>,
     Body(act): Body<Act>,
 ) -> Answer<Incident> {
-    let incident = find_incident(&state, &id)?;
+    take(&state, &id, &person, act).await.map(Json)
+}
+
+/// Records that a person takes an incident, and waits until that is judged.
+pub(crate) async fn take(
+    state: &State,
+    id: &str,
+    person: &Person,
+    act: Act,
+) -> Result<Incident, Failure> {
+    let incident = find_incident(state, id)?;
     if act.note.len() > NOTE_BYTES_MAX {
         return Err(bad(format!(
             "the note has {} bytes, limit {NOTE_BYTES_MAX}",
@@ -61,7 +71,7 @@ pub(super) async fn acknowledge(
     let by = if person.is_root() && !act.by.is_empty() {
         act.by
     } else {
-        person.name
+        person.name.clone()
     };
     let order = Order {
         by,
@@ -70,9 +80,9 @@ pub(super) async fn acknowledge(
             note: act.note,
         },
     };
-    submit(&state, Input::Order(order)).await?;
+    submit(state, Input::Order(order)).await?;
     let mut follow = state.published.follow();
-    let taken = || find_incident(&state, &incident.id).is_ok_and(|now| now.taken.is_some());
+    let taken = || find_incident(state, &incident.id).is_ok_and(|now| now.taken.is_some());
     let judged = tokio::time::timeout(JUDGED_WITHIN, async {
         while !taken() {
             if follow.changed().await.is_err() {
@@ -83,7 +93,7 @@ pub(super) async fn acknowledge(
     judged
         .await
         .map_err(|_| unavailable("recorded, but not judged yet: look again in a moment"))?;
-    find_incident(&state, &incident.id).map(Json)
+    find_incident(state, &incident.id)
 }
 
 pub(super) async fn submit(state: &State, input: Input) -> Result<(), Failure> {

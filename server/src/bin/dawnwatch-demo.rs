@@ -3,6 +3,7 @@
 //! Only the hosts are made up. Their series are those that agents send; each ten seconds of 62 hours are judged. The
 //! story: file01's volume fills up, db02 falls silent on Sunday at 03:12, web04 is short of memory for a while and heals,
 //! report01's CPU is busy, somebody stops the agent of web02, and the server itself is killed and comes back.
+//! With `--json` it prints the sealed review as `nights/` keeps it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -51,7 +52,11 @@ const NAMES: [&str; 10] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    let told = tell();
+    let told = match std::env::args().nth(1).as_deref() {
+        Some("--json") => document(),
+        Some(other) => format!("{other:?} is not known: the only option is --json\n"),
+        None => tell(),
+    };
     match std::io::stdout().write_all(told.as_bytes()) {
         // A reader that has enough is no failure.
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -60,6 +65,15 @@ fn main() -> std::process::ExitCode {
         }
         Err(_) => std::process::ExitCode::from(73),
     }
+}
+
+/// The review as `nights/` keeps it.
+fn document() -> String {
+    let mut weekend = Weekend::new();
+    weekend.run();
+    let review = weekend.review.expect("the weekend seals its night");
+    let (bytes, _) = dawnwatch_server::nights::canonical(&review);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The weekend as text: what was said at night, and the review.

@@ -85,6 +85,21 @@ pub const ROUTES: &[Route] = &[
     get("/account", VIEWER),
     post("/account", VIEWER),
     post("/account/leave", VIEWER),
+    // The pages.
+    get("/", VIEWER),
+    get("/now", VIEWER),
+    get("/now/strip", VIEWER),
+    get("/nights", VIEWER),
+    get("/nights/{id}", VIEWER),
+    get("/incidents", VIEWER),
+    get("/incidents/{id}", VIEWER),
+    post("/incidents/{id}/ack", OPERATOR),
+    get("/hosts", VIEWER),
+    get("/hosts/{name}", VIEWER),
+    get("/rules", VIEWER),
+    get("/about", VIEWER),
+    get("/theme", Access::Open),
+    get("/assets/{file}", Access::Open),
 ];
 
 /// What a route asks; none where it stands in no row.

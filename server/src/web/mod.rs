@@ -216,8 +216,8 @@ pub async fn serve_socket(listener: UnixListener, web: Arc<Web>) {
     }
 }
 
-async fn missing(uri: Uri) -> Response {
-    page::missing(wants_json(uri.path()))
+async fn missing(visit: page::Visit, uri: Uri) -> Response {
+    page::missing(&visit, wants_json(uri.path()))
 }
 
 /// Whether who asks for this path reads JSON.

@@ -8,6 +8,10 @@ use super::{Ink, duration, seconds_between, verdict, when};
 use crate::review::Verdict;
 use crate::untrusted::term;
 
+/// What line two says where nobody can be told.
+pub(super) const NO_CHANNEL: &str =
+    "nobody is told of anything at night: add a [[channel]] to dawnwatch.toml";
+
 /// Lines for what was watched.
 const WATCHED_LINES_MAX: usize = 3;
 
@@ -23,30 +27,16 @@ impl Page<'_> {
         let columns = self.options.columns();
         let mut lines = self.window();
         if review.messages.channels.is_empty() {
-            let text = "nobody is told of anything at night: add a [[channel]] to dawnwatch.toml";
-            lines.extend(self.label("NO CHANNEL", text, 2, Some(Ink::Red)));
+            lines.extend(self.label("NO CHANNEL", NO_CHANNEL, 2, Some(Ink::Red)));
         }
-        let mut notes = Vec::new();
-        if let Some((nth, of)) = review.learning {
-            notes.push(format!("learning {nth} of {of}"));
-        }
-        if !review.calendar_confirmed {
-            let (zone, hours) = (term(&review.zone), term(&review.hours));
-            notes.push(format!(
-                "zone {zone} and hours {hours} are guessed: set or confirm them in [calendar] of dawnwatch.toml"
-            ));
-        }
+        let notes = self.notes();
         if !notes.is_empty() {
             lines.extend(wrap(&notes.join(" | "), columns, 2, 2));
         }
         let (word, ink) = verdict(review.verdict);
         let sentence = term(&review.sentence);
-        if review.blind && review.verdict != Verdict::Blind {
-            let and = match review.coverage.unwatched.len() {
-                0 => format!("{word}, and BLIND: too little was watched"),
-                1 => format!("{word}, and 1 host not watched"),
-                n => format!("{word}, and {n} hosts not watched"),
-            };
+        if let Some(and) = self.and_blind() {
+            let and = format!("{word}, {and}");
             lines.push(self.options.paint(&and, ink));
             lines.extend(self.label("", &sentence, 3, None));
         } else {
@@ -57,8 +47,46 @@ impl Page<'_> {
         lines
     }
 
+    /// What to know before reading: still learning, a calendar that is a guess.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let review = self.review;
+        let mut notes = Vec::new();
+        if let Some((nth, of)) = review.learning {
+            notes.push(format!("learning {nth} of {of}"));
+        }
+        if !review.calendar_confirmed {
+            let (zone, hours) = (term(&review.zone), term(&review.hours));
+            notes.push(format!(
+                "zone {zone} and hours {hours} are guessed: set or confirm them in [calendar] of dawnwatch.toml"
+            ));
+        }
+        notes
+    }
+
+    /// What is said beside another verdict where too little was watched.
+    pub(super) fn and_blind(&self) -> Option<String> {
+        let review = self.review;
+        if !review.blind || review.verdict == Verdict::Blind {
+            return None;
+        }
+        Some(match review.coverage.unwatched.len() {
+            0 => "and BLIND: too little was watched".to_owned(),
+            1 => "and 1 host not watched".to_owned(),
+            n => format!("and {n} hosts not watched"),
+        })
+    }
+
     /// `NIGHT N-2026-10-05   Fri 2 Oct 18:00 -> Mon 5 Oct 08:00 CEST, 62 h, sealed 07:00`.
     fn window(&self) -> Vec<String> {
+        let line = format!("NIGHT {}   {}", term(&self.review.id), self.window_text());
+        if line.chars().count() <= self.options.columns() {
+            return vec![line];
+        }
+        wrap(&line, self.options.columns(), 2, 2)
+    }
+
+    /// `Fri 2 Oct 18:00 -> Mon 5 Oct 08:00 CEST, 62 h, sealed 07:00`.
+    pub(super) fn window_text(&self) -> String {
         let review = self.review;
         let (start, end) = (self.local(review.start), self.local(review.end));
         let name = |zoned: &jiff::Zoned| zoned.strftime("%Z").to_string();
@@ -83,17 +111,12 @@ impl Page<'_> {
                 .strftime("so far, until %a %H:%M")
                 .to_string(),
         };
-        let text = format!(
+        format!(
             "{}{start_zone} -> {}, {}, {sealed}",
             start.strftime("%a %-d %b %H:%M"),
             end.strftime("%a %-d %b %H:%M %Z"),
             duration(seconds_between(review.start, review.end)),
-        );
-        let line = format!("NIGHT {}   {text}", term(&review.id));
-        if line.chars().count() <= self.options.columns() {
-            return vec![line];
-        }
-        wrap(&line, self.options.columns(), 2, 2)
+        )
     }
 
     /// As many names as fit into three lines; the rest is counted.
@@ -112,11 +135,7 @@ impl Page<'_> {
 
     fn watched_naming(&self, unwatched: &[String], named: usize) -> String {
         let coverage = &self.review.coverage;
-        let mut text = match coverage.hosts {
-            0 => "no host was there to be watched".to_owned(),
-            1 => format!("{} of 1 host", percent(coverage.ratio)),
-            hosts => format!("{} of {hosts} hosts", percent(coverage.ratio)),
-        };
+        let mut text = self.watched_share();
         let mut names: Vec<String> = unwatched[..named].to_vec();
         match unwatched.len() - named {
             0 => {}
@@ -133,7 +152,17 @@ impl Page<'_> {
         text
     }
 
-    fn server_up(&self) -> String {
+    /// `98.7 % of 42 hosts`.
+    pub(super) fn watched_share(&self) -> String {
+        let coverage = &self.review.coverage;
+        match coverage.hosts {
+            0 => "no host was there to be watched".to_owned(),
+            1 => format!("{} of 1 host", percent(coverage.ratio)),
+            hosts => format!("{} of {hosts} hosts", percent(coverage.ratio)),
+        }
+    }
+
+    pub(super) fn server_up(&self) -> String {
         let coverage = &self.review.coverage;
         let (up, window) = (coverage.server_up_seconds, coverage.window_seconds);
         let time = |at| when(at, &self.zone, self.review.until);
@@ -175,13 +204,18 @@ impl Page<'_> {
         each.collect()
     }
 
+    /// `SINCE 07:00`; with the date where that is a day ago.
+    pub(super) fn since_label(&self, sealed: jiff::Timestamp) -> String {
+        let day = self.live.at.duration_since(sealed).as_hours() < 24;
+        let format = if day { "SINCE %H:%M" } else { "SINCE %-d %b" };
+        self.local(sealed).strftime(format).to_string()
+    }
+
     fn since(&self) -> Vec<String> {
         let Some(sealed) = self.review.sealed else {
             return Vec::new();
         };
-        let day = self.live.at.duration_since(sealed).as_hours() < 24;
-        let format = if day { "SINCE %H:%M" } else { "SINCE %-d %b" };
-        let label = self.local(sealed).strftime(format).to_string();
+        let label = self.since_label(sealed);
         if self.live.since.is_empty() {
             return self.label(&label, "nothing new", 1, None);
         }
@@ -191,7 +225,7 @@ impl Page<'_> {
 }
 
 /// Rounded down, so that 100 % is never said of less.
-fn percent(ratio: f64) -> String {
+pub(super) fn percent(ratio: f64) -> String {
     if ratio >= 1.0 {
         return "100 %".to_owned();
     }

@@ -266,7 +266,7 @@ impl Page<'_> {
         }
     }
 
-    fn changed(&self) -> Vec<String> {
+    pub(super) fn changed(&self) -> Vec<String> {
         let until = self.review.until;
         let each = self.review.changed.iter().map(|change| {
             format!(
@@ -279,7 +279,7 @@ impl Page<'_> {
     }
 
     /// What was changed, with what many hosts did alike in one piece: `180 hosts joined`.
-    fn changed_folded(&self) -> Vec<String> {
+    pub(super) fn changed_folded(&self) -> Vec<String> {
         let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
         for change in &self.review.changed {
             *groups.entry(change.group.as_str()).or_default() += 1;
@@ -303,25 +303,20 @@ impl Page<'_> {
             return alone;
         }
         alone.insert(0, folded.join(", "));
-        alone.push("all: dawnwatch review --changed".to_owned());
         alone
     }
 
     fn tail(&self) -> Vec<String> {
         let review = self.review;
         let tonight: Vec<String> = review.tonight.iter().map(|text| term(text)).collect();
-        let mut lines = self.label_listed(
-            "CHANGED",
-            &self.changed_folded(),
-            2,
-            "dawnwatch review --changed",
-        );
+        let mut changed = self.changed_folded();
+        if changed.len() < review.changed.len() {
+            changed.push("all: dawnwatch review --changed".to_owned());
+        }
+        let mut lines = self.label_listed("CHANGED", &changed, 2, "dawnwatch review --changed");
         lines.extend(self.label_listed("TONIGHT", &tonight, 2, "dawnwatch review --tonight"));
         lines.extend(self.label("MESSAGES", &self.messages(), 2, None));
-        let signed = match review.findings {
-            0 => "nothing to sign off".to_owned(),
-            findings => format!("{} of {findings}", review.signed_off),
-        };
+        let signed = self.signed();
         let first = review
             .critical
             .iter()
@@ -336,7 +331,15 @@ impl Page<'_> {
         lines
     }
 
-    fn messages(&self) -> String {
+    /// `0 of 5`.
+    pub(super) fn signed(&self) -> String {
+        match self.review.findings {
+            0 => "nothing to sign off".to_owned(),
+            findings => format!("{} of {findings}", self.review.signed_off),
+        }
+    }
+
+    pub(super) fn messages(&self) -> String {
         let messages = &self.review.messages;
         let rows = self.review.critical.len() + self.review.today.len() + self.review.healed.len();
         let findings = if rows == 1 {

@@ -1,10 +1,10 @@
 //! Values as people read them: the unit follows from the last word of a series' name.
 
-use dawnwatch_proto::Kind;
+use crate::Kind;
 
 /// What a value counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub enum Unit {
     /// Bytes, in steps of 1,024.
     Bytes,
     /// Bytes a second.
@@ -23,7 +23,8 @@ pub(crate) enum Unit {
 
 impl Unit {
     /// The unit of a series in Prometheus notation; the points of a counter are rates.
-    pub(crate) fn of(series: &str, kind: Kind) -> Unit {
+    #[must_use]
+    pub fn of(series: &str, kind: Kind) -> Unit {
         let name = series.split('{').next().unwrap_or(series);
         let name = name.strip_suffix("_total").unwrap_or(name);
         match (name.rsplit('_').next().unwrap_or(name), kind) {
@@ -38,7 +39,8 @@ impl Unit {
     }
 
     /// The value with its unit.
-    pub(crate) fn show(self, value: f64) -> String {
+    #[must_use]
+    pub fn show(self, value: f64) -> String {
         match self {
             Unit::Bytes => bytes(value),
             Unit::BytesRate => format!("{}/s", bytes(value)),
@@ -50,7 +52,8 @@ impl Unit {
     }
 
     /// What the numbers mean, in words for a heading; nothing where the name of the series says it.
-    pub(crate) fn words(self) -> &'static str {
+    #[must_use]
+    pub fn words(self) -> &'static str {
         match self {
             Unit::Bytes => "in bytes",
             Unit::BytesRate => "in bytes a second",
