@@ -183,6 +183,21 @@ pub struct HostSpans<'a> {
     pub reason: &'a str,
 }
 
+impl HostSpans<'_> {
+    /// The time that was to be watched.
+    fn wanted(&self, frame: &Frame, from: i64, to: i64) -> Vec<(i64, i64)> {
+        let wanted = intersection(&frame.whole, &[(from, to)]);
+        let Some(expected) = self.expected else {
+            return wanted;
+        };
+        let expected = expected.iter();
+        let expected: Vec<(i64, i64)> = expected
+            .map(|(a, b)| (a.as_millisecond(), b.as_millisecond()))
+            .collect();
+        intersection(&wanted, &expected)
+    }
+}
+
 /// A window of a night.
 #[derive(Debug, Clone, Copy)]
 pub struct Window<'a> {
@@ -250,14 +265,7 @@ pub fn reckon(window: &Window<'_>, hosts: &[HostSpans<'_>]) -> Reckoned {
         let to = host.retired.map_or(frame.until, |retired| {
             frame.until.min(retired.as_millisecond())
         });
-        let mut wanted = intersection(&frame.whole, &[(from, to)]);
-        if let Some(expected) = host.expected {
-            let expected = expected.iter();
-            let expected: Vec<(i64, i64)> = expected
-                .map(|(a, b)| (a.as_millisecond(), b.as_millisecond()))
-                .collect();
-            wanted = intersection(&wanted, &expected);
-        }
+        let wanted = host.wanted(&frame, from, to);
         if from >= to || wanted.is_empty() {
             continue;
         }

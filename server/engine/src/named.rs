@@ -4,7 +4,7 @@
 //! - A name that was imported and that no host goes by counts as not watched from the import on.
 //! - Hours in which a host is expected to be up: outside of them it is in no denominator, and its silence is no alert.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dawnwatch_proto::HostId;
 use dawnwatch_proto::api::Missing;
@@ -103,26 +103,27 @@ impl Engine {
     /// Names that were imported and that no host goes by, by name.
     #[must_use]
     pub fn missing(&self) -> Vec<Missing> {
-        let mut known: BTreeMap<String, ()> = BTreeMap::new();
+        let mut known: BTreeSet<String> = BTreeSet::new();
         for host in self.state.hosts.values() {
             for name in std::iter::once(&host.card.name).chain(&host.card.aliases) {
                 let name = name.to_lowercase();
                 if let Some((label, _)) = name.split_once('.') {
-                    known.insert(format!("{label}."), ());
+                    // With a dot behind: `web01.` says that some `web01` with a domain is there.
+                    known.insert(format!("{label}."));
                 }
-                known.insert(name, ());
+                known.insert(name);
             }
         }
+        let joined = |key: &str| {
+            let other = match key.split_once('.') {
+                Some((label, _)) => label.to_owned(),
+                None => format!("{key}."),
+            };
+            known.contains(key) || known.contains(&other)
+        };
         let named = self.state.named.iter();
         let expected = named.filter_map(|(key, named)| Some((key, named, named.expected?)));
-        let gone = expected.filter(|(key, _, _)| {
-            let label = key.split_once('.').map_or(key.as_str(), |(label, _)| label);
-            let has_domain = key.contains('.');
-            // `web01` joined, or `web01.example.org` did where no domain was named.
-            !known.contains_key(*key)
-                && !(has_domain && known.contains_key(label))
-                && (has_domain || !known.contains_key(&format!("{label}.")))
-        });
+        let gone = expected.filter(|(key, _, _)| !joined(key));
         gone.map(|(_, named, since)| Missing {
             name: named.facts.name.clone(),
             since,

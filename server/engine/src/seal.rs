@@ -150,42 +150,7 @@ impl Engine {
             .map(|i| self.incident_known(i))
             .collect();
         let (missing, nothing) = (self.missing(), Watched::default());
-        let hosts: Vec<HostInput<'_>> = state
-            .hosts
-            .values()
-            // What was never readable is a finding, and nothing that anybody could have watched.
-            .filter(|host| host.heard.is_some())
-            .map(|host| HostInput {
-                id: host.card.id,
-                name: &host.card.name,
-                importance: self.facts(host).importance.unwrap_or_default(),
-                // Joined by a clock that was wrong: it counts all the same.
-                joined: if host.card.joined > now {
-                    night.start
-                } else {
-                    host.card.joined
-                },
-                retired: host.retired,
-                expected: self
-                    .facts(host)
-                    .hours
-                    .and_then(|week| self.expected_within(&week, night.start, night.end)),
-                watched: &host.watched,
-                down: &host.down,
-                reason: self.unwatched_reason(host),
-            })
-            .chain(missing.iter().map(|missing| HostInput {
-                id: SERVER,
-                name: &missing.name,
-                importance: missing.importance,
-                joined: missing.since,
-                retired: None,
-                expected: None,
-                watched: &nothing,
-                down: &nothing,
-                reason: "named and never joined".to_owned(),
-            }))
-            .collect();
+        let hosts = self.host_inputs(night, now, &missing, &nothing);
         let until = night.end.min(now);
         let changes: Vec<Change> = state
             .changes
@@ -219,6 +184,52 @@ impl Engine {
             ticks_dropped: dropped.fold(0, u64::saturating_add),
             signed_off: 0,
         })
+    }
+
+    /// Hosts as the review of a night sees them, and names that never joined.
+    fn host_inputs<'a>(
+        &'a self,
+        night: &Night,
+        now: Timestamp,
+        missing: &'a [api::Missing],
+        nothing: &'a Watched,
+    ) -> Vec<HostInput<'a>> {
+        self.state
+            .hosts
+            .values()
+            // What was never readable is a finding, and nothing that anybody could have watched.
+            .filter(|host| host.heard.is_some())
+            .map(|host| HostInput {
+                id: host.card.id,
+                name: &host.card.name,
+                importance: self.facts(host).importance.unwrap_or_default(),
+                // Joined by a clock that was wrong: it counts all the same.
+                joined: if host.card.joined > now {
+                    night.start
+                } else {
+                    host.card.joined
+                },
+                retired: host.retired,
+                expected: self
+                    .facts(host)
+                    .hours
+                    .and_then(|week| self.expected_within(&week, night.start, night.end)),
+                watched: &host.watched,
+                down: &host.down,
+                reason: self.unwatched_reason(host),
+            })
+            .chain(missing.iter().map(|missing| HostInput {
+                id: SERVER,
+                name: &missing.name,
+                importance: missing.importance,
+                joined: missing.since,
+                retired: None,
+                expected: None,
+                watched: nothing,
+                down: nothing,
+                reason: "named and never joined".to_owned(),
+            }))
+            .collect()
     }
 
     /// What was told to whom within a window.
