@@ -6,6 +6,8 @@
 //! state = "/var/lib/dawnwatch-agent"
 //! spool_bytes = 1073741824
 //! spool_hours = 72
+//! ping = true                                                # false: nothing is pinged from here
+//! ping_ms = 2000                                             # between two pings of one target
 //! roots = { proc = "/host/proc", sys = "/host/sys", bus = "/host/run/dbus/system_bus_socket" }  # in a container
 //!
 //! [logs]
@@ -34,7 +36,7 @@ mod logs;
 pub const DEFAULT_PATH: &str = "/etc/dawnwatch-agent/config.toml";
 
 /// Every key there is.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 10] = [
     "servers",
     "tick_seconds",
     "tick_ms",
@@ -43,6 +45,8 @@ const KEYS: [&str; 8] = [
     "spool_hours",
     "logs",
     "roots",
+    "ping",
+    "ping_ms",
 ];
 
 /// The keys of `roots`.
@@ -65,6 +69,12 @@ const SPOOL_BYTES_MAX: u64 = 1 << 40;
 
 /// Longest memory of an outage: a month.
 const SPOOL_HOURS_MAX: u64 = 24 * 31;
+
+/// Quickest pings: five a second to each target are a test already.
+const PING_MS_MIN: u64 = 200;
+
+/// Slowest pings: a target that is down shows after three of them.
+const PING_MS_MAX: u64 = 60_000;
 
 /// How alike a key must be to be suggested.
 const ALIKE_MIN: f64 = 0.7;
@@ -90,6 +100,8 @@ pub struct Config {
     pub sys: Option<PathBuf>,
     /// The socket of the host's message bus.
     pub bus: Option<PathBuf>,
+    /// Time between two pings of one target; none: the usual, zero: nothing is pinged.
+    pub ping: Option<Duration>,
 }
 
 /// One mistake in the file.
@@ -153,6 +165,7 @@ impl Config {
             sys: self.sys.clone().unwrap_or(usual.sys),
             bus: self.bus.clone().unwrap_or(usual.bus),
             asks: usual.asks,
+            board: usual.board,
         }
     }
 
@@ -216,6 +229,18 @@ impl Check<'_> {
             "spool_hours" => config.spool_hours = self.number(key, value, 1, SPOOL_HOURS_MAX),
             "logs" => self.logs(value, &mut config.logs),
             "roots" => self.roots(config, value),
+            "ping" => match value.get_ref() {
+                DeValue::Boolean(true) => {}
+                DeValue::Boolean(false) => config.ping = Some(Duration::ZERO),
+                _ => self.at(value.span().start, "ping must be true or false"),
+            },
+            "ping_ms" => {
+                let ms = self.number(key, value, PING_MS_MIN, PING_MS_MAX);
+                // Whoever switched it off means it, whatever stands first.
+                let off = config.ping == Some(Duration::ZERO);
+                let ms = ms.filter(|_| !off).map(Duration::from_millis);
+                config.ping = ms.or(config.ping);
+            }
             unknown => self.unknown(unknown, at, &KEYS),
         }
     }
@@ -371,7 +396,7 @@ mod tests {
 
     #[test]
     fn every_key_is_taken() {
-        let text = "servers = [\"mon1\", \"[fd00::5]:7443\"]\ntick_ms = 200\nstate = \"/tmp/x\"\nspool_bytes = 0x10_0000\nspool_hours = 1\nroots = { proc = \"/p\", bus = \"/b\" }\n";
+        let text = "servers = [\"mon1\", \"[fd00::5]:7443\"]\ntick_ms = 200\nstate = \"/tmp/x\"\nspool_bytes = 0x10_0000\nspool_hours = 1\nping_ms = 200\nroots = { proc = \"/p\", bus = \"/b\" }\n";
         let config = Config::parse(text).unwrap();
         assert_eq!(
             config,
@@ -385,9 +410,17 @@ mod tests {
                 proc: Some(PathBuf::from("/p")),
                 sys: None,
                 bus: Some(PathBuf::from("/b")),
+                ping: Some(Duration::from_millis(200)),
             }
         );
         assert_eq!(Config::parse("").unwrap(), Config::default());
+        for (text, want) in [
+            ("ping = true", None),
+            ("ping = false\nping_ms = 200", Some(Duration::ZERO)),
+        ] {
+            assert_eq!(Config::parse(text).unwrap().ping, want, "{text}");
+        }
+        assert_eq!(mistakes("ping = 1"), ["line 1: ping must be true or false"]);
     }
 
     #[test]
@@ -402,7 +435,7 @@ mod tests {
                 "line 5: spool_hours must be a whole number from 1 to 744",
                 "line 6: \"a b\" is not a server's address: a host name has letters, digits, dots and hyphens; write HOST, HOST:PORT or [V6]:PORT",
                 "line 6: a server is a text such as \"mon1.example.org\", \"10.0.0.5:7443\" or \"[fd00::5]:7443\"",
-                "line 7: unknown key \"zebra\": the keys are servers, tick_seconds, tick_ms, state, spool_bytes, spool_hours, logs, roots",
+                "line 7: unknown key \"zebra\": the keys are servers, tick_seconds, tick_ms, state, spool_bytes, spool_hours, logs, roots, ping, ping_ms",
             ]
         );
     }

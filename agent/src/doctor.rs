@@ -12,6 +12,7 @@ use crate::cmd::exit;
 use crate::collect::{Collectors, Roots};
 use crate::config::Config;
 use crate::identity::{ConnectError, Identity, connect_raw};
+use crate::probe::permitted;
 use crate::state::{State, StateError, spool_dir};
 
 /// Longest wait for one server.
@@ -67,6 +68,7 @@ pub async fn examine(config: &Config, state: &Path, now: Timestamp) -> Vec<Check
         directory(state),
         spool(config, state),
         kernel(config.roots()),
+        ping(config),
     ];
     let identity = match Identity::load(state) {
         Err(error) => {
@@ -183,6 +185,19 @@ fn kernel(roots: Roots) -> Check {
         .collect();
     let said = format!("{series} series, but {}", troubles.join("; "));
     Check::new("kernel", Health::Warn, exit::INTERNAL, said)
+}
+
+/// How pings go out as the user that asks; the agent may be another.
+fn ping(config: &Config) -> Check {
+    if config.ping.is_some_and(|every| every.is_zero()) {
+        let said =
+            "switched off in the configuration: the way to gateway and server is not measured";
+        return Check::new("ping", Health::Ok, 0, said);
+    }
+    match permitted() {
+        (said, None) => Check::new("ping", Health::Ok, 0, said),
+        (_, Some(trouble)) => Check::new("ping", Health::Warn, exit::NOT_ALLOWED, trouble),
+    }
 }
 
 fn certificate(not_after: Timestamp, now: Timestamp) -> Check {

@@ -6,6 +6,7 @@
 //! - [`logs`] reads what the host's programs say, and shapes and redacts it.
 //! - [`uplink`] delivers the spool in order over one stream; [`identity`] proves who is speaking.
 //! - [`config`] is what an admin may set, [`state`] the directory that one agent owns, [`clock`] the only clock.
+//! - [`probe`] pings the gateway, the server and what the server names, beside the ticks.
 //! - [`goodbye`] tells why the agent is told to stop.
 //! - [`status`] tells who waits for it how a running agent is doing.
 //! - [`supervisor`] is told by sd_notify that the agent is ready, lives, stops.
@@ -21,6 +22,7 @@ pub mod facts;
 pub mod goodbye;
 pub mod identity;
 pub mod logs;
+pub mod probe;
 pub mod sampler;
 pub mod spool;
 pub mod state;

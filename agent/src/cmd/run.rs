@@ -15,12 +15,12 @@ use super::{Failure, exit, runtime};
 use crate::clock::Clock;
 use crate::collect::{Collectors, Roots, slow};
 use crate::config::Config;
-use crate::identity::{Identity, LoadError};
+use crate::identity::{Address, Identity, LoadError};
 use crate::logs::{Logs, Settings};
 use crate::spool::{Limits, Spool, Start};
 use crate::state::{State, StateError};
 use crate::uplink::{Shared, TICK, Timing, Uplink};
-use crate::{durable, facts, goodbye, sampler, status, supervisor};
+use crate::{durable, facts, goodbye, probe, sampler, status, supervisor};
 
 /// Bound of the spool (DESIGN section 8).
 const SPOOL_BYTES: u64 = 1 << 30;
@@ -55,6 +55,8 @@ pub(super) struct Agent {
     roots: Roots,
     logs: Settings,
     state: State,
+    server: Option<Address>,
+    ping: Duration,
 }
 
 impl Run {
@@ -94,6 +96,8 @@ impl Agent {
             facts,
             host: identity.host_id,
             roots: config.roots(),
+            server: server(config, &identity),
+            ping: config.ping.unwrap_or(probe::INTERVAL),
             tls: Tls::new(identity, config.servers.clone(), Clock),
             logs: config.logs.clone(),
             state,
@@ -108,6 +112,20 @@ impl Agent {
             clock: Clock,
             timing: Timing::default(),
         }
+    }
+
+    /// Pings for ever, beside the ticks.
+    async fn pinging(&self, roots: Roots) {
+        if self.ping.is_zero() {
+            return std::future::pending().await;
+        }
+        let rounds = probe::Rounds {
+            board: roots.board,
+            proc: roots.proc,
+            interval: self.ping,
+            server: self.server.clone(),
+        };
+        probe::run(rounds, &self.shared, Clock).await;
     }
 
     /// Runs until told to stop, or until a first sample is acknowledged within so long.
@@ -126,6 +144,7 @@ impl Agent {
         let looks = collectors.looks();
         let logs = Logs::start(self.logs.clone(), self.state.dir(), Clock)
             .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot read logs: {error}")))?;
+        let pinging = self.pinging(self.roots.clone());
         let uplink = self.uplink();
         let mut delivering = std::pin::pin!(uplink.run());
         tokio::select! {
@@ -138,6 +157,7 @@ impl Agent {
             () = status::run(&self.shared, self.state.dir(), Clock) => {}
             () = self.sampled(once) => {}
             () = supervisor::live() => {}
+            () = pinging => {}
             _ = terminate.recv() => tracing::info!("told to stop"),
             _ = interrupt.recv() => tracing::info!("interrupted"),
         }
@@ -180,6 +200,12 @@ impl Agent {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The server as it is dialled first; none where its address makes no sense, which dialling it will tell.
+fn server(config: &Config, identity: &Identity) -> Option<Address> {
+    let own = config.servers.first();
+    own.or(identity.servers.first())?.parse().ok()
 }
 
 fn limits(config: &Config, tick: Option<Duration>) -> Limits {

@@ -29,6 +29,7 @@ mod metric;
 mod mounts;
 mod network;
 mod own;
+mod ping;
 mod pressure;
 mod processes;
 mod show;
@@ -70,6 +71,8 @@ pub struct Roots {
     pub bus: PathBuf,
     /// What is asked of the kernel by calls.
     pub asks: Asks,
+    /// What is pinged beside the ticks; nothing unless somebody fills it.
+    pub board: crate::probe::Board,
 }
 
 impl Default for Roots {
@@ -79,6 +82,7 @@ impl Default for Roots {
             sys: PathBuf::from("/sys"),
             bus: PathBuf::from("/run/dbus/system_bus_socket"),
             asks: Asks::default(),
+            board: crate::probe::Board::default(),
         }
     }
 }
@@ -186,6 +190,7 @@ fn list(roots: &Roots) -> Vec<Box<dyn Collector>> {
         Box::new(sockets::Sockets::new(roots)),
         Box::new(conntrack::Conntrack::new(roots)),
         Box::new(uname::Uname::new(roots)),
+        Box::new(ping::Ping::new(roots)),
         Box::new(own::Own::new(roots)),
     ]
 }
@@ -220,6 +225,7 @@ pub(crate) const METRICS: &[&[Metric]] = &[
     cgroup::METRICS,
     timex::METRICS,
     uname::METRICS,
+    ping::METRICS,
     own::METRICS,
 ];
 

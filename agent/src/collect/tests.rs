@@ -37,6 +37,7 @@ fn roots(dir: &Path) -> Roots {
             page_bytes: 4096,
             ticks_per_second: 100,
         },
+        board: crate::probe::Board::default(),
     }
 }
 

@@ -155,7 +155,7 @@ impl Session<'_> {
 
     fn welcomed(mut self, welcome: pb::Welcome) -> Self {
         if let Some(settings) = welcome.settings {
-            self.shared.settings(settings.tick_seconds);
+            self.shared.settings(settings);
         }
         self.held = welcome.held;
         self.held.resize(self.epochs.len(), 0);
@@ -335,11 +335,11 @@ impl Session<'_> {
                 None
             }
             from_server::Body::Settings(settings) => {
-                self.shared.settings(settings.tick_seconds);
+                self.shared.settings(settings);
                 None
             }
             from_server::Body::Drain(drain) => Some(drained(&drain)),
-            // This build probes nothing; a server asks only agents that say they can.
+            // Single probes are not asked for by any server so far: targets come with the settings.
             from_server::Body::Probe(_) | from_server::Body::Welcome(_) => None,
         }
     }

@@ -1,10 +1,12 @@
 //! What sampler and uplink share. Both run on one thread: no borrow lives across an await.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dawnwatch_proto::{Event, Schema, Tick};
+use dawnwatch_proto::probe::{self, Target};
+use dawnwatch_proto::{Event, Schema, Tick, pb};
 use tokio::sync::Notify;
 
 use crate::spool::{EpochSpan, Spool};
@@ -22,6 +24,7 @@ pub struct Shared {
     latest: RefCell<Option<(Tick, Arc<Schema>)>>,
     tick: Cell<Duration>,
     tick_is_set: bool,
+    targets: RefCell<Rc<[Target]>>,
     connected: Cell<bool>,
     appended: Notify,
     acked: Notify,
@@ -52,6 +55,7 @@ impl Shared {
             latest: RefCell::new(None),
             tick: Cell::new(tick.unwrap_or(TICK)),
             tick_is_set: tick.is_some(),
+            targets: RefCell::default(),
             connected: Cell::new(false),
             appended: Notify::new(),
             acked: Notify::new(),
@@ -195,8 +199,24 @@ impl Shared {
         self.connected.set(connected);
     }
 
+    /// What the server wants to be pinged: the same list until that changes.
+    #[must_use]
+    pub fn targets(&self) -> Rc<[Target]> {
+        Rc::clone(&self.targets.borrow())
+    }
+
+    /// Takes the server's settings.
+    pub(crate) fn settings(&self, settings: pb::Settings) {
+        self.interval(settings.tick_seconds);
+        match probe::targets_from_pb(settings.targets) {
+            Ok(targets) if targets[..] == **self.targets.borrow() => {}
+            Ok(targets) => *self.targets.borrow_mut() = targets.into(),
+            Err(error) => tracing::warn!(%error, "the server's targets are not taken up"),
+        }
+    }
+
     /// Takes the server's wish, unless the host's configuration sets the interval itself.
-    pub(crate) fn settings(&self, tick_seconds: u32) {
+    fn interval(&self, tick_seconds: u32) {
         if !self.tick_is_set && (1..=TICK_SECONDS_MAX).contains(&tick_seconds) {
             self.tick.set(Duration::from_secs(u64::from(tick_seconds)));
         }
