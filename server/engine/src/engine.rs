@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{add_ms, ms_between};
 use crate::config::Config;
 use crate::coverage::Watched;
+use crate::detect::reach::Reach;
 use crate::effect::{Effect, Entry};
 use crate::host::Host;
 use crate::incident::{AlertRef, Incidents, State as IncidentState};
@@ -68,6 +69,8 @@ pub(crate) struct State {
     skew_ms: u64,
     /// Hosts that people named, by name in lower case.
     pub(crate) named: BTreeMap<String, Named>,
+    /// Who is reached by whom.
+    pub(crate) reach: Reach,
 }
 
 /// What the engine knows of the server it runs in.
@@ -322,6 +325,8 @@ impl Engine {
         let night = self.is_night(at.wall);
         self.state.repeats.at(night);
         self.absence(at, out);
+        self.fates(at, out);
+        self.reach(at, out);
         if at.boot_ms.saturating_sub(self.state.skew_ms) >= SKEW_EVERY_MS {
             self.state.skew_ms = at.boot_ms;
             self.skew(at, out);
@@ -350,6 +355,7 @@ impl Engine {
 
     fn prune(&mut self, at: At) {
         self.state.incidents.prune(at.wall);
+        self.prune_reach();
         let before = add_ms(at.wall, -WATCHED_KEPT_MS);
         self.state.server.up.prune(before);
         self.state

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dawnwatch_proto::event::{GoodbyeReason, Started};
+use dawnwatch_proto::probe::Role;
 use dawnwatch_proto::{Schema, SchemaId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use crate::clock::{HostClock, ms_between};
 use crate::config::Rule;
 use crate::coverage::Watched;
 use crate::detect::growth::Growths;
+use crate::detect::link::Link;
 use crate::detect::measure::{Known, Plan, Rows};
 use crate::detect::threshold::{Edge, Firing, GONE_MS, Phase, Sample, Slot};
 use crate::input::HostCard;
@@ -61,6 +63,8 @@ pub(crate) struct Host {
     pub(crate) returned: Option<(Timestamp, u64)>,
     /// What counters of units grew by of late.
     pub(crate) growths: Growths,
+    /// What its pings say, by role and target.
+    pub(crate) links: BTreeMap<(Role, String), Link>,
 }
 
 /// A goodbye that holds.
@@ -134,6 +138,7 @@ impl Host {
             refused: 0,
             returned: None,
             growths: Growths::default(),
+            links: BTreeMap::new(),
         }
     }
 
@@ -167,6 +172,15 @@ impl Host {
     pub(crate) fn latest(&self) -> Option<(&Plan, &Before)> {
         let before = self.before.as_ref()?;
         Some((self.plans.get(&before.schema)?, before))
+    }
+
+    /// A row that comes after the latest one, with that beside it where it is of the same schema.
+    pub(crate) fn rows<'a>(&'a self, schema: SchemaId, row: &'a [i64], at: Timestamp) -> Rows<'a> {
+        let known = self.before.as_ref().filter(|b| b.schema == schema);
+        Rows {
+            row,
+            before: known.map(|b| (b.row.as_slice(), ms_between(b.stamp, at))),
+        }
     }
 
     /// Judges a tick and keeps it as the one before the next. Counts a row that fits no schema.

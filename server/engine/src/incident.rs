@@ -12,6 +12,7 @@ use crate::alert::Alert;
 use crate::clock::ms_between;
 use crate::detect::Anomaly;
 use crate::detect::absence::SERVER;
+use crate::detect::reach::is_way;
 use crate::effect::Reason;
 
 /// What fires this soon after an incident closed is still about it.
@@ -184,9 +185,9 @@ impl Incidents {
             i64::try_from(closed_ms).unwrap_or(i64::MAX) < JOIN_MS
         };
         let same = |i: &&Incident| {
-            i.alerts
-                .iter()
-                .any(|a| a.rule == anomaly.rule && a.subject == anomaly.subject)
+            i.alerts.iter().any(|a| {
+                a.subject == anomaly.subject && (a.rule == anomaly.rule || is_way(&a.subject))
+            })
         };
         let own = self.all.values().rev().filter(|i| i.host == SERVER);
         own.filter(fresh).find(same).map(|i| i.number)
@@ -245,6 +246,11 @@ impl Incidents {
 
     pub(crate) fn alert(&mut self, at: AlertRef) -> Option<&mut Alert> {
         self.change(at.incident)?.alerts.get_mut(at.index)
+    }
+
+    /// An alert to look at.
+    pub(crate) fn peek(&self, at: AlertRef) -> Option<&Alert> {
+        self.all.get(&at.incident)?.alerts.get(at.index)
     }
 
     /// The latest incident of a host.

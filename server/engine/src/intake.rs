@@ -173,6 +173,12 @@ impl Engine {
             live: false,
         };
         let late = ms_between(stamp, at.wall) > LATE_MS;
+        if !late {
+            self.pinged(id, at, stamp, (tick.schema, &tick.row));
+        }
+        let Some(host) = self.state.hosts.get_mut(&id) else {
+            return;
+        };
         let mut found = Vec::new();
         host.tick(
             &self.state.config.rules,

@@ -150,11 +150,20 @@ impl Engine {
 
     /// Makes the alert of an anomaly and records it.
     pub(crate) fn open(&mut self, id: HostId, at: At, anomaly: Anomaly, out: &mut Out) -> AlertRef {
-        let name = self
-            .state
-            .hosts
-            .get(&id)
-            .map_or("server", |h| h.card.name.as_str());
+        let host = self.state.hosts.get(&id);
+        let name = host.map_or("server".to_owned(), |h| h.card.name.clone());
+        self.open_as(id, &name, at, anomaly, out)
+    }
+
+    /// The same, with an incident that goes by another name than the host.
+    pub(crate) fn open_as(
+        &mut self,
+        id: HostId,
+        name: &str,
+        at: At,
+        anomaly: Anomaly,
+        out: &mut Out,
+    ) -> AlertRef {
         let mut entry = Entry::Alert {
             incident: String::new(),
             rule: anomaly.rule.clone(),

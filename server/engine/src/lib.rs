@@ -30,6 +30,7 @@ pub mod input;
 mod intake;
 mod judging;
 pub mod named;
+mod net;
 pub mod night;
 mod own;
 mod policy;

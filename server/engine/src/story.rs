@@ -10,6 +10,9 @@
 //! fact db* importance=high owner=ruiz service=billing
 //! host web01 disks=/,/data units=a.service hardware      joins and reports every 10 s from here on
 //! join web02                                joins, and its agent never says a word
+//! ping web01 gateway:10.0.0.1 mesh:web02 target:printer1   pings these from here on, five times every 10 s
+//! set web01 loss:printer1=0.3 rtt:printer1=0.004           1 is an outage; hosts that are off answer nobody
+//! target printer1 from=web* severity=critical              settings of a target
 //! set web01 /data=0.96 memory=0.5 cpu=0.1 swap=0 iowait=0 readonly:/data=1
 //! set web01 failed:a.service=1 restarts:a.service=5 oom:a.service=1 oom=1              where it has units
 //! set web01 temperature=95 array=1 connections=0.9 files=0.9 synced=0                  where it has hardware
@@ -26,7 +29,7 @@
 //! named web07 importance=high hours=daily   a person named it, whether it joins or not (daily: 08:00-18:00)
 //! forget web07 | like web04-2 web04 | merge web04-2 web04
 //! fleet web 180                             so many hosts join: web001 and on
-//! show now | show review | show screen | show hosts | show rules | show I-1
+//! show net | show now | show review | show screen | show hosts | show rules | show I-1
 //! ```
 
 mod lines;
@@ -41,7 +44,7 @@ pub use lines::effect_line;
 pub use season::season;
 pub use world::World;
 
-use crate::config::{Channel, HostFacts};
+use crate::config::{Channel, HostFacts, Target};
 use crate::input::{Act, Delivered, Input, Named, Notice, Order, Outcome};
 use crate::{At, Effect, Engine};
 use dawnwatch_proto::event::GoodbyeReason;
@@ -123,15 +126,17 @@ impl Story {
             "start" => self.world.start(args)?,
             "run" => self.world.run(world::millis(arg(args, 0)?)?),
             "until" => self.world.until(args)?,
-            "channel" | "rule" | "fact" | "holiday" => self.configure(verb, args)?,
+            "channel" | "rule" | "fact" | "holiday" | "target" => self.configure(verb, args)?,
             "host" => self.world.host(arg(args, 0)?, &args[1..])?,
             "join" => self.world.join(arg(args, 0)?),
+            "ping" => self.world.ping(arg(args, 0)?, &args[1..])?,
             "set" => self.world.set(arg(args, 0)?, &args[1..])?,
             "cut" => self.world.cut(arg(args, 0)?)?,
             "mend" => self
                 .world
                 .mend(arg(args, 0)?, args.get(1) == Some(&"slowly"))?,
-            "kill" | "crash" => self.world.kill(arg(args, 0)?)?,
+            "kill" => self.world.kill(arg(args, 0)?, true)?,
+            "crash" => self.world.kill(arg(args, 0)?, false)?,
             "boot" => self
                 .world
                 .boot(arg(args, 0)?, true, args.get(1) == Some(&"clean"))?,
@@ -273,6 +278,23 @@ impl Story {
                     }
                 }
             }
+            "target" => {
+                let mut target = Target {
+                    address: name.clone(),
+                    name,
+                    from: None,
+                    tcp_port: None,
+                    severity: Severity::Warning,
+                };
+                for option in options {
+                    match option.split_once('=') {
+                        Some(("from", value)) => target.from = Some(value.to_owned()),
+                        Some(("severity", value)) => target.severity = severity(value)?,
+                        None | Some(_) => return Err(format!("unknown option {option}")),
+                    }
+                }
+                config.targets.push(target);
+            }
             "holiday" => {
                 let date = name.parse().map_err(|_| format!("{name} is no date"))?;
                 config.calendar.holidays.push(date);
@@ -294,6 +316,7 @@ impl Story {
             "review" => self.out.extend(lines::review(&view, &zone)),
             "hosts" => self.out.extend(lines::hosts(&view)),
             "screen" => self.out.extend(lines::screen(&view)),
+            "net" => self.out.extend(lines::net(&view, &zone)),
             "rules" => self.out.extend(lines::rules(&view)),
             id => {
                 let incident = view

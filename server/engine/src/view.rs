@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{add_ms, ms_between};
 use crate::config::HostFacts;
 use crate::detect::measure::Rows;
-use crate::detect::{absence, phrase};
+use crate::detect::{absence, fate, phrase};
 use crate::engine::{Changed, Engine};
 use crate::host::Host;
 use crate::incident::{Incident, State};
@@ -49,6 +49,8 @@ pub struct View {
     pub so_far: Arc<Review>,
     /// The last sealed night, with what happened since.
     pub sealed: Option<Arc<LiveReview>>,
+    /// Who pings what, and what came of it, as it stood at most five seconds ago.
+    pub net: Arc<Vec<api::Link>>,
 }
 
 /// What readers were shown last, so that only what changed is made anew. No part of the state: judging never looks at it.
@@ -59,6 +61,7 @@ pub(crate) struct Shown {
     /// The review so far, the boot time that it was made at, and how many hosts had reported by then.
     so_far: Option<(u64, usize, Arc<Review>)>,
     sealed: Option<Arc<LiveReview>>,
+    pub(crate) net: Option<(u64, Arc<Vec<api::Link>>)>,
 }
 
 impl Shown {
@@ -90,6 +93,7 @@ impl Engine {
             rules: self.rules(),
             so_far,
             sealed,
+            net: self.recent_net(),
             incidents,
         }
     }
@@ -394,7 +398,16 @@ impl Engine {
         let mut shown = incident.shown(facts.service, facts.owner);
         shown.name.clone_from(&host.card.name);
         if incident.state != State::Closed && self.is_silent(incident) {
-            shown.cause = "cause unknown until it answers".to_owned();
+            let works = incident
+                .alerts
+                .iter()
+                .any(|a| a.is_firing() && fate::works(&a.what));
+            let cause = if works {
+                "agent ended, or cut off from the server"
+            } else {
+                "cause unknown until it answers"
+            };
+            cause.clone_into(&mut shown.cause);
         }
         shown
     }

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use crate::clock::{add_ms, ms_between};
 use crate::config::{Measure, Rule};
-use crate::detect::Anomaly;
 use crate::detect::threshold::{Firing, Phase, Slot};
+use crate::detect::{Anomaly, fate};
 use crate::engine::{Engine, GRACE_MS, Out};
 use crate::host::Host;
 use crate::input::At;
@@ -59,7 +59,7 @@ const SERVER_CLOCK: &str = "server_clock";
 /// The host that incidents of the server itself are about.
 pub(crate) const SERVER: HostId = HostId(0);
 
-const SILENT_WHAT: &str = "silent: off or hung, or monitoring lost";
+pub(crate) const SILENT_WHAT: &str = "silent: off or hung, or monitoring lost";
 const OVERDUE_WHAT: &str = "said it reboots and is not back";
 /// Hosts named that never reported; the rest is counted.
 const NEVER_NAMED_MAX: usize = 3;
@@ -69,7 +69,7 @@ pub(crate) fn was(what: &str) -> Option<&'static str> {
     match what {
         SILENT_WHAT => Some("was silent"),
         OVERDUE_WHAT => Some("was late back from its reboot"),
-        _ => None,
+        what => fate::was(what),
     }
 }
 
@@ -223,9 +223,9 @@ impl Engine {
                 continue;
             }
             let since = add_ms(at.wall, -as_ms(for_ms));
-            let why = self.silence_in_words(host, at);
-            let what = SILENT_WHAT.to_owned();
-            let mut anomaly = host_anomaly(&rule.name, rule.severity, since, at, what, why);
+            let fate = self.fate(host, at, rule.severity);
+            let why = self.silence_in_words(host, at, &fate.why);
+            let mut anomaly = host_anomaly(&rule.name, fate.severity, since, at, fate.what, why);
             anomaly.bound = rule.bound;
             anomaly.observed = as_seconds(for_ms);
             anomaly.worst = anomaly.observed;
@@ -234,7 +234,7 @@ impl Engine {
     }
 
     /// When it was heard of last, and its last values: what can be said of a silent host at any later time.
-    fn silence_in_words(&self, host: &Host, at: At) -> String {
+    pub(crate) fn silence_in_words(&self, host: &Host, at: At, fate: &str) -> String {
         let heard_ms = host.heard.map_or(at.boot_ms, |(boot_ms, _)| boot_ms);
         // By boot time: the wall clock may have jumped since.
         let heard = add_ms(at.wall, -as_ms(at.boot_ms.saturating_sub(heard_ms)));
@@ -243,6 +243,9 @@ impl Engine {
             "last heard {}, no goodbye",
             heard.strftime("%a %-d %b %H:%M:%S")
         );
+        if !fate.is_empty() {
+            why.push_str(&format!("; {fate}"));
+        }
         if let Some((_, values)) = self.last_words(host.card.id) {
             why.push_str(&format!("; last {values}"));
         }

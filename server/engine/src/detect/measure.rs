@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Measure;
 use crate::detect::growth::Growths;
+use crate::detect::link::Pings;
 use crate::detect::subjects::Subjects;
 use crate::words;
 
@@ -57,6 +58,7 @@ pub(crate) struct Plan {
     io_stalled: Option<Column>,
     load1: Option<Column>,
     pub(crate) subjects: Subjects,
+    pub(crate) pings: Pings,
 }
 
 /// A row and the one before it.
@@ -94,7 +96,7 @@ impl Column {
     }
 
     /// How much a counter grew; none where it fell or either end is missing.
-    fn growth(self, rows: Rows<'_>) -> Option<f64> {
+    pub(crate) fn growth(self, rows: Rows<'_>) -> Option<f64> {
         let (before, _) = rows.before?;
         let growth = self.read(rows.row)? - self.read(before)?;
         (growth >= 0.0).then_some(growth)
@@ -131,7 +133,7 @@ impl Plan {
                     mount.clone_into(&mut filesystem.mount);
                     filesystem.take(series, column);
                 }
-            } else {
+            } else if !plan.pings.take(series, column) {
                 plan.take(series, column);
             }
         }

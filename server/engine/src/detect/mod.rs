@@ -3,12 +3,16 @@
 //! - `measure`: columns and what is reckoned from them; `subjects` for units, sensors and tables; `growth` over ten minutes.
 //! - `phrase`: measures in words.
 //! - `threshold`: a bound, held for a while, with hysteresis.
-//! - `absence`: a host that should talk and does not.
+//! - `absence`: a host that should talk and does not; `fate`: what is known of it meanwhile.
+//! - `link`: one host's pings to one target; `reach`: what those of many come to.
 
 pub(crate) mod absence;
+pub(crate) mod fate;
 pub(crate) mod growth;
+pub(crate) mod link;
 pub(crate) mod measure;
 pub(crate) mod phrase;
+pub(crate) mod reach;
 pub(crate) mod subjects;
 pub(crate) mod threshold;
 

@@ -229,6 +229,29 @@ pub(super) fn hosts(view: &View) -> Vec<String> {
     view.hosts.iter().map(line).collect()
 }
 
+pub(super) fn net(view: &View, zone: &TimeZone) -> Vec<String> {
+    let line = |link: &dawnwatch_proto::api::Link| {
+        let rtt = link
+            .rtt_seconds
+            .map_or("no answer".to_owned(), |(_, avg, _)| {
+                format!("{:.1} ms", avg * 1_000.0)
+            });
+        format!(
+            "{} -> {} {} {} since {}, {rtt}, {} of {} lost{}{}",
+            link.from,
+            link.to,
+            link.role.word(),
+            link.state,
+            when(link.since, zone),
+            link.lost,
+            link.sent,
+            if link.method.is_empty() { "" } else { ", " },
+            link.method,
+        )
+    };
+    view.net.iter().map(line).collect()
+}
+
 pub(super) fn rules(view: &View) -> Vec<String> {
     let line = |rule: &dawnwatch_proto::api::Rule| {
         format!(

@@ -1,8 +1,9 @@
 //! A host of a story: what it would measure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dawnwatch_proto::{HostId, Item, Kind, Schema, Series};
+use dawnwatch_proto::probe::{self, Role};
+use dawnwatch_proto::{HostId, Item, Kind, MISSING, Schema, Series};
 use jiff::Timestamp;
 
 use crate::input::HostCard;
@@ -35,6 +36,8 @@ pub(super) struct HostModel {
     pub(super) id: HostId,
     pub(super) joined: Timestamp,
     pub(super) up: bool,
+    /// The machine itself is off: it answers nobody.
+    pub(super) off: bool,
     pub(super) cut: bool,
     pub(super) draining: bool,
     pub(super) clock_ms: i64,
@@ -45,6 +48,8 @@ pub(super) struct HostModel {
     pub(super) schema: Schema,
     pub(super) values: BTreeMap<String, f64>,
     pub(super) counters: BTreeMap<String, f64>,
+    /// Loss owed to each target, in probes.
+    owed: BTreeMap<String, f64>,
 }
 
 impl HostModel {
@@ -76,6 +81,7 @@ impl HostModel {
             id,
             joined,
             up: false,
+            off: false,
             cut: false,
             draining: false,
             clock_ms: 0,
@@ -86,6 +92,7 @@ impl HostModel {
             schema: Schema::new(series),
             values: BTreeMap::new(),
             counters: BTreeMap::new(),
+            owed: BTreeMap::new(),
         }
     }
 
@@ -113,10 +120,71 @@ impl HostModel {
     }
 
     /// Ten seconds of counters.
-    pub(super) fn pass(&mut self) {
+    pub(super) fn pass(&mut self, off: &BTreeSet<String>) {
+        self.probe(off);
         let cpu = self.value("cpu", 0.05);
         *self.counters.entry("user".to_owned()).or_default() += cpu * 10.0;
         *self.counters.entry("idle".to_owned()).or_default() += (1.0 - cpu) * 10.0;
+    }
+
+    /// Pings a target from here on.
+    pub(super) fn ping(&mut self, role: Role, target: &str) {
+        let mut series = self.schema.series().to_vec();
+        for name in [
+            probe::SUCCESS,
+            probe::RTT_MIN,
+            probe::RTT_AVG,
+            probe::RTT_MAX,
+        ] {
+            let gauge = Series::new(name, Kind::Gauge).label("target", target);
+            let div = if name == probe::SUCCESS { 1 } else { 10_000 };
+            series.push(gauge.label("role", role.word()).quantum(1, div));
+        }
+        for name in [probe::SENT, probe::LOST] {
+            let counter = Series::new(name, Kind::Counter).label("target", target);
+            series.push(counter.label("role", role.word()));
+        }
+        self.schema = Schema::new(series);
+    }
+
+    /// Five probes of every target.
+    fn probe(&mut self, off: &BTreeSet<String>) {
+        let pinged = |series: &&Series| series.name == probe::SENT;
+        let targets: Vec<String> = self
+            .schema
+            .series()
+            .iter()
+            .filter(pinged)
+            .filter_map(|series| series.get("target").map(str::to_owned))
+            .collect();
+        for target in targets {
+            let share = if off.contains(&target) {
+                1.0
+            } else {
+                self.value(&format!("loss:{target}"), 0.0)
+            };
+            let owed = self.owed.entry(target.clone()).or_default();
+            *owed += share * 5.0;
+            let lost = owed.floor();
+            *owed -= lost;
+            *self.counters.entry(format!("sent:{target}")).or_default() += 5.0;
+            *self.counters.entry(format!("lost:{target}")).or_default() += lost;
+            let answers = if lost < 5.0 { 1.0 } else { 0.0 };
+            self.counters.insert(format!("answers:{target}"), answers);
+        }
+    }
+
+    /// The value of a ping's series; none where nothing answered.
+    fn pinged(&self, series: &Series) -> Option<f64> {
+        let target = series.get("target")?;
+        let counter = |what: &str| self.counters.get(&format!("{what}:{target}")).copied();
+        let answers = counter("answers").unwrap_or(0.0);
+        match series.name.as_str() {
+            probe::SUCCESS => counter("answers"),
+            probe::SENT => Some(counter("sent").unwrap_or(0.0)),
+            probe::LOST => Some(counter("lost").unwrap_or(0.0)),
+            _ => (answers > 0.5).then(|| self.value(&format!("rtt:{target}"), 0.0004)),
+        }
     }
 
     pub(super) fn row(&self) -> Vec<i64> {
@@ -149,7 +217,14 @@ impl HostModel {
             }
         };
         let integer = |series: &Series| {
-            let value = raw(series) * f64::from(series.div) / f64::from(series.mul);
+            let value = match series.get("target") {
+                Some(_) => self.pinged(series),
+                None => Some(raw(series)),
+            };
+            let Some(value) = value else {
+                return MISSING;
+            };
+            let value = value * f64::from(series.div) / f64::from(series.mul);
             #[allow(
                 clippy::cast_possible_truncation,
                 reason = "a made-up value far from 2^63"

@@ -53,7 +53,7 @@ fn happen(world: &mut World, chance: &mut Chance) {
         4 => world.set(&host, &["readonly:/=1"]),
         5 => world.cut(&host),
         6 | 7 => world.mend(&host, chance.below(2) == 0),
-        8 => world.kill(&host),
+        8 => world.kill(&host, true),
         9 | 10 => world.boot(&host, chance.below(2) == 0, chance.below(2) == 0),
         11 => world.goodbye(&host, GoodbyeReason::Reboot),
         12 => {

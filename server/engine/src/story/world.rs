@@ -1,8 +1,9 @@
 //! The world of a story: a server, its clock, and hosts that measure every ten seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dawnwatch_proto::event::{GoodbyeReason, Started};
+use dawnwatch_proto::probe::Role;
 use dawnwatch_proto::{Event, EventBody, HostId, Item, Tick};
 use jiff::civil::{DateTime, Weekday};
 use jiff::tz::TimeZone;
@@ -184,6 +185,19 @@ impl World {
         self.hosts.insert(name.to_owned(), host);
     }
 
+    /// A host pings these from here on, beside what it pings already.
+    pub(super) fn ping(&mut self, name: &str, targets: &[&str]) -> Result<(), String> {
+        let host = self.known(name)?;
+        for target in targets {
+            let (role, target) = target.split_once(':').ok_or("role:target")?;
+            let role = Role::of(role).ok_or_else(|| format!("{role} is no role"))?;
+            host.ping(role, target);
+        }
+        let (id, schema) = (host.id, host.schema.clone());
+        self.push(Input::Schema { host: id, schema });
+        Ok(())
+    }
+
     pub(super) fn set(&mut self, name: &str, values: &[&str]) -> Result<(), String> {
         let host = self.known(name)?;
         for value in values {
@@ -232,15 +246,17 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn kill(&mut self, name: &str) -> Result<(), String> {
-        self.known(name)?.up = false;
+    /// The host itself, or its agent alone.
+    pub(super) fn kill(&mut self, name: &str, host_too: bool) -> Result<(), String> {
+        let host = self.known(name)?;
+        (host.up, host.off) = (false, host.off || host_too);
         Ok(())
     }
 
     pub(super) fn boot(&mut self, name: &str, host_too: bool, clean: bool) -> Result<(), String> {
         let time = self.true_time;
         let host = self.known(name)?;
-        host.up = true;
+        (host.up, host.off) = (true, false);
         host.boot += u32::from(host_too);
         host.epoch += 1;
         host.seq = 0;
@@ -266,7 +282,8 @@ impl World {
         let time = add_ms(time, host.clock_ms);
         let body = EventBody::Goodbye(reason);
         self.emit(name, Item::Event(Event { time, body }));
-        self.kill(name)
+        let off = matches!(reason, GoodbyeReason::Reboot | GoodbyeReason::Shutdown);
+        self.kill(name, off)
     }
 
     pub(super) fn retire(&mut self, name: &str) -> Result<(), String> {
@@ -351,11 +368,17 @@ impl World {
             .map(|(name, _)| name.clone())
             .collect();
         let time = self.true_time;
+        let off: BTreeSet<String> = self
+            .hosts
+            .iter()
+            .filter(|(_, h)| h.off)
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in names {
             let Some(host) = self.hosts.get_mut(&name) else {
                 continue;
             };
-            host.pass();
+            host.pass(&off);
             let time = add_ms(time, host.clock_ms);
             let tick = Tick {
                 time,
