@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::verb::{ack, history, hosts, incidents, people, review, show, token, why};
+use crate::verb::{ack, history, hosts, incidents, net, people, review, show, token, why};
 
 /// What is open now; with a verb: what happened, what was watched, why.
 #[derive(Debug, Parser)]
@@ -100,4 +100,6 @@ pub(crate) enum Verb {
     People(people::Verb),
     /// The rules: condition, severity, wakes whom
     Rules,
+    /// Who reaches whom: round trips, losses, ways that are down
+    Net(net::Args),
 }

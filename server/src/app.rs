@@ -30,6 +30,7 @@ use crate::ingest::Ingest;
 use crate::journal::{self, Journal, Submit, Written};
 use crate::notify::{self, Outbox};
 use crate::published::Published;
+use crate::targets::Targets;
 use crate::watch::{self, Recovered, Tools, Watch};
 use crate::web::Web;
 use crate::{api, nights};
@@ -76,6 +77,7 @@ struct Running {
     journal: mpsc::Sender<Submit>,
     outbox: SharedOutbox,
     handout: Arc<Handout>,
+    targets: Arc<Targets>,
     /// Tells the watch not to wait for anything any more.
     stopping: Arc<AtomicBool>,
 }
@@ -124,6 +126,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     let mut signals = Signals::listen()?;
     start::introduce(&options, &settings, &identity, &tx, at, damage).await;
 
+    let targets = Targets::new(Arc::clone(&identity), Arc::clone(&published));
+    targets.configure(&settings.engine.targets, settings.pinger.as_deref());
     let running = Running {
         options,
         clock,
@@ -131,6 +135,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         journal: tx,
         outbox,
         handout: Arc::new(Handout::new(settings.agent_binary)),
+        targets: Arc::new(targets),
         stopping,
     };
     let (stop, stopped) = tokio_watch::channel(false);
@@ -239,6 +244,7 @@ impl Running {
             history: Arc::clone(history),
             published: Arc::clone(published),
             identity: Arc::clone(&self.identity),
+            targets: Arc::clone(&self.targets),
             journal: self.journal.clone(),
             stopped: stopped.clone(),
             agents: start::dial(address, names),
@@ -282,6 +288,7 @@ impl Running {
             Arc::clone(&self.identity),
             published,
             self.journal.clone(),
+            Arc::clone(&self.targets),
             stopped.clone(),
         );
         let now: identity::Now = Arc::new(|| Clock.wall());
@@ -337,7 +344,10 @@ impl Running {
                 _ = signals.interrupt.recv() => return Ok(()),
                 _ = signals.hang_up.recv() => self.reload().await,
                 Some(ended) = failure.recv() => return ended,
-                _ = ticks.tick() => drop(submit_soon(&self.journal, Input::Tick)),
+                _ = ticks.tick() => {
+                    submit_soon(&self.journal, Input::Tick);
+                    self.targets.refresh(self.clock.wall());
+                }
                 _ = renewals.tick() => self.renew(),
             }
         }
@@ -350,6 +360,7 @@ impl Running {
             Err(error) => return self.not_taken_up(&error.to_string()),
         };
         // The engine first: a channel that it does not know yet is sent nothing, one that is gone would refuse what it is sent.
+        let targets = settings.engine.targets.clone();
         let config = Input::Config(Box::new(settings.engine));
         let (reply, durable) = oneshot::channel();
         let journalled = tokio::time::timeout(CONFIG_WITHIN, async {
@@ -362,6 +373,7 @@ impl Running {
             Ok(Some(Err(full))) => return self.not_taken_up(&full.to_string()),
             Ok(None) | Err(_) => return self.not_taken_up("the journal is behind, try again"),
         }
+        self.targets.configure(&targets, settings.pinger.as_deref());
         let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Err(error)) = outbox
             .as_mut()

@@ -8,6 +8,7 @@ mod channels;
 mod mistake;
 mod reader;
 mod rules;
+mod target;
 mod web;
 
 use std::net::{Ipv6Addr, SocketAddr};
@@ -46,6 +47,8 @@ pub struct Settings {
     pub channels: Vec<ChannelSettings>,
     /// Where and how people are served.
     pub web: WebSettings,
+    /// The host that pings for the server, by name; none: the agent on the server's own machine.
+    pub pinger: Option<String>,
 }
 
 impl Settings {
@@ -61,6 +64,7 @@ impl Settings {
             agent_binary: None,
             channels: Vec::new(),
             web: WebSettings::default(),
+            pinger: None,
         }
     }
 }
@@ -81,7 +85,9 @@ pub fn parse(text: &str, path: &str, guessed_zone: &str) -> Result<Settings, Mis
     let root = Section::root(&root);
     reader.known(
         &root,
-        &["server", "web", "calendar", "rules", "channel", "host"],
+        &[
+            "server", "web", "calendar", "rules", "channel", "host", "target",
+        ],
     );
     if let Some(section) = reader.section(&root, "server") {
         server(&mut reader, &section, &mut settings);
@@ -101,12 +107,16 @@ pub fn parse(text: &str, path: &str, guessed_zone: &str) -> Result<Settings, Mis
     for section in reader.sections(&root, "host") {
         host(&mut reader, &section, &mut settings.engine.hosts);
     }
+    for section in reader.sections(&root, "target") {
+        target::read(&mut reader, &section, &mut settings);
+    }
     reader.finish(path)?;
     Ok(settings)
 }
 
 fn server(reader: &mut Reader<'_>, section: &Section<'_>, settings: &mut Settings) {
-    reader.known(section, &["listen", "names", "agent_binary"]);
+    reader.known(section, &["listen", "names", "agent_binary", "pinger"]);
+    settings.pinger = reader.name(section, "pinger", FACT_CHARS_MAX);
     if let Some((text, at)) = reader.text(section, "listen") {
         match text.parse() {
             Ok(address) => settings.listen = address,

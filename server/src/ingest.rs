@@ -12,6 +12,7 @@ use std::time::Duration;
 use dawnwatch_engine::input::{Batch, Heartbeat, Input};
 use dawnwatch_proto::pb::telemetry_server::Telemetry;
 use dawnwatch_proto::pb::{self, from_agent, from_server};
+use dawnwatch_proto::probe::Target;
 use dawnwatch_proto::wire::Decoder;
 use dawnwatch_proto::{HostId, Item, MESSAGE_BYTES_MAX, PROTOCOL};
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::identity::{Identity, Peer, Proven};
 use crate::journal::{self, Full, Submit};
 use crate::published::Published;
+use crate::targets::Targets;
 
 /// An agent that connected and says nothing is let go after this.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -59,6 +61,7 @@ struct Shared {
     identity: Arc<Identity>,
     published: Arc<Published>,
     journal: mpsc::Sender<Submit>,
+    targets: Arc<Targets>,
     clock: Clock,
     sessions: Mutex<BTreeMap<HostId, (u64, oneshot::Sender<()>)>>,
     counter: AtomicU64,
@@ -74,6 +77,7 @@ impl Ingest {
         identity: Arc<Identity>,
         published: Arc<Published>,
         journal: mpsc::Sender<Submit>,
+        targets: Arc<Targets>,
         stop: watch::Receiver<bool>,
     ) -> Ingest {
         let sessions = Mutex::default();
@@ -83,6 +87,7 @@ impl Ingest {
                 identity,
                 published,
                 journal,
+                targets,
                 clock: Clock,
                 sessions,
                 counter,
@@ -117,12 +122,19 @@ impl Telemetry for Ingest {
             ));
         };
         check(&self.shared, &proven)?;
+        let from = request
+            .extensions()
+            .get::<Peer>()
+            .map(|peer| peer.addr.ip());
         let (out, inbox) = mpsc::channel(OUTBOUND);
         let shared = Arc::clone(&self.shared);
         let inbound = request.into_inner();
         // The task ends with its stream: it holds nothing but this stream's state, and `stop` ends it at shutdown.
         tokio::spawn(async move {
             let host = shared.identity.as_host(proven.id);
+            if let Some(from) = from {
+                shared.targets.connected(host, from);
+            }
             let number = shared.counter.fetch_add(1, Ordering::Relaxed);
             let superseded = shared.enter(host, number);
             let ended = Session::run(&shared, proven, host, inbound, &out, superseded).await;
@@ -205,6 +217,8 @@ struct Session<'a> {
     urgent: bool,
     /// Whether a live tick has come: the first is acknowledged at once, for who installs an agent waits for it.
     is_live: bool,
+    /// What the agent was told to ping.
+    targets: Arc<Vec<Target>>,
 }
 
 impl Session<'_> {
@@ -222,6 +236,7 @@ impl Session<'_> {
             .map_err(|_| Status::deadline_exceeded("no hello within 10 s"))??;
         let mut session = Session::greet(shared, host, hello, out, stream).await?;
         let mut stop = shared.stop.clone();
+        let mut targets = shared.targets.follow();
         let mut checks = tokio::time::interval(CHECK_EVERY);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -230,6 +245,7 @@ impl Session<'_> {
                     Some(message) => session.take(message).await?,
                     None => return Ok(()),
                 },
+                Ok(()) = targets.changed() => session.retarget().await?,
                 Some(ack) = durable.recv() => session.acknowledge(ack).await?,
                 _ = checks.tick() => {
                     check(shared, &proven)?;
@@ -298,15 +314,13 @@ impl Session<'_> {
             unacked: 0,
             urgent: true,
             is_live: false,
+            targets: shared.targets.of(host),
         };
         let welcome = pb::Welcome {
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             server_wall_ms: wall.as_millisecond(),
             held,
-            settings: Some(pb::Settings {
-                tick_seconds: TICK_SECONDS,
-                targets: Vec::new(),
-            }),
+            settings: Some(session.settings()),
             host_name: shared
                 .identity
                 .host(host)
@@ -315,6 +329,24 @@ impl Session<'_> {
         };
         session.send(from_server::Body::Welcome(welcome)).await?;
         Ok(session)
+    }
+
+    fn settings(&self) -> pb::Settings {
+        pb::Settings {
+            tick_seconds: TICK_SECONDS,
+            targets: self.targets.iter().map(Target::to_pb).collect(),
+        }
+    }
+
+    /// Some list changed: the agent is told if it is its own.
+    async fn retarget(&mut self) -> Result<(), Status> {
+        let targets = self.shared.targets.of(self.host);
+        if targets == self.targets {
+            return Ok(());
+        }
+        self.targets = targets;
+        self.send(from_server::Body::Settings(self.settings()))
+            .await
     }
 
     async fn take(&mut self, message: pb::FromAgent) -> Result<(), Status> {

@@ -16,6 +16,7 @@
 //! - [`published`]: what readers see.
 //! - [`history`]: the head and the hour files.
 //! - [`notify`]: the outbox and its channels.
+//! - [`targets`]: who pings whom.
 //! - [`api`]: the JSON API.
 //! - [`web`]: the port for people and the Unix socket: logins, roles, pages.
 //! - [`supervisor`]: tells the service manager that the server is ready.
@@ -37,5 +38,6 @@ pub mod notify;
 mod plain;
 pub mod published;
 pub mod supervisor;
+pub mod targets;
 pub mod watch;
 pub mod web;

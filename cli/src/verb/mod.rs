@@ -4,6 +4,7 @@ pub(crate) mod ack;
 pub(crate) mod history;
 pub(crate) mod hosts;
 pub(crate) mod incidents;
+pub(crate) mod net;
 pub(crate) mod nights;
 pub(crate) mod now;
 pub(crate) mod people;
@@ -31,6 +32,7 @@ pub(crate) fn run(verb: Option<&Verb>, session: &Session) -> Result<Answer, Fail
         Some(Verb::Ack(args)) => ack::run(args, session),
         Some(Verb::Token(verb)) => token::run(verb, session),
         Some(Verb::People(verb)) => people::run(verb, session),
+        Some(Verb::Net(args)) => net::run(args, session),
         Some(Verb::Rules) => rules::run(session),
     }
 }

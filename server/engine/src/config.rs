@@ -212,7 +212,7 @@ pub fn default_rules() -> Vec<Rule> {
         ("open_files_full", FileHandlesUsed, 0.90, 0.80, 60, 300, Warning),
         ("silent", Silent, 30.0, 30.0, 0, 0, Critical),
         ("target_down", TargetDown, 1.0, 1.0, 0, 0, Warning),
-        ("ping_loss", PingLoss, 0.10, 0.02, 0, 120, Warning),
+        ("ping_loss", PingLoss, 0.05, 0.02, 0, 120, Warning),
     ];
     let mut rules = Vec::with_capacity(table.len());
     for (name, measure, bound, clear, hold_seconds, clear_seconds, severity) in table {

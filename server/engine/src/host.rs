@@ -65,6 +65,8 @@ pub(crate) struct Host {
     pub(crate) growths: Growths,
     /// What its pings say, by role and target.
     pub(crate) links: BTreeMap<(Role, String), Link>,
+    /// Heard of without a break since then, boot time.
+    pub(crate) here_ms: u64,
 }
 
 /// A goodbye that holds.
@@ -139,6 +141,7 @@ impl Host {
             returned: None,
             growths: Growths::default(),
             links: BTreeMap::new(),
+            here_ms: boot_ms,
         }
     }
 

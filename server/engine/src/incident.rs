@@ -305,6 +305,14 @@ impl Incident {
         phrase(&self.named())
     }
 
+    /// What happened, with the name before it where that is not the host's: a target, or a way between two.
+    pub(crate) fn told_as(&self) -> String {
+        if self.alerts.iter().any(|a| is_way(&a.subject)) {
+            return format!("{}: {}", self.name, self.what());
+        }
+        self.what()
+    }
+
     /// What it is called by, and where that began later than the whole: since when it holds, and what came first.
     fn called(&self) -> (String, Option<Turned>) {
         let mut named = self.named();

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::clock::ms_between;
 use crate::detect::absence;
+use crate::detect::reach::LIVES_MS;
 use crate::effect::Entry;
 use crate::engine::{Engine, Out};
 use crate::host::{Goodbye, Host, How};
@@ -136,7 +137,11 @@ impl Engine {
     /// Something came from the host: it lives.
     fn heard(&mut self, id: HostId, at: At, offset: Option<(i64, bool)>, out: &mut Out) {
         let host = self.host(id, at);
-        host.heard = Some((at.boot_ms, at.wall));
+        let before = host.heard.replace((at.boot_ms, at.wall));
+        let broke = before.is_none_or(|(ms, _)| at.boot_ms.saturating_sub(ms) > LIVES_MS);
+        if broke || host.goodbye.is_some() {
+            host.here_ms = at.boot_ms;
+        }
         if let Some((offset_ms, caught_up)) = offset {
             host.clock.observe(offset_ms, caught_up);
         }

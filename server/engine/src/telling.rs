@@ -264,7 +264,7 @@ fn entry(incident: &Incident, at: jiff::Timestamp) -> Entry {
         severity: incident.severity,
         at,
         by: String::new(),
-        what: incident.what(),
+        what: incident.told_as(),
     }
 }
 

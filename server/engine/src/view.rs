@@ -443,6 +443,14 @@ impl Engine {
                 day_ago.is_none_or(|day| i.until.is_none_or(|until| ms_between(day, until) > 0))
             })
         });
+        let works = |i: &Incident| {
+            i.alerts
+                .iter()
+                .any(|a| a.is_firing() && fate::works(&a.what))
+        };
+        if incident.is_some_and(works) {
+            return "monitoring lost, host works".to_owned();
+        }
         cause.unwrap_or_else(|| "silent: monitoring lost, or host off".to_owned())
     }
 }

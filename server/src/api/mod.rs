@@ -25,6 +25,7 @@ use crate::history::History;
 use crate::identity::Identity;
 use crate::journal::Submit;
 use crate::published::Published;
+use crate::targets::Targets;
 
 pub(crate) use answer::{Answer, Body, Failure, failure};
 
@@ -41,6 +42,8 @@ pub struct State {
     pub published: Arc<Published>,
     /// Tokens.
     pub identity: Arc<Identity>,
+    /// Who pings whom.
+    pub targets: Arc<Targets>,
     /// Acts go here.
     pub journal: mpsc::Sender<Submit>,
     /// Turns true when the server stops.
@@ -98,6 +101,7 @@ pub fn router() -> Router<Arc<State>> {
         .route("/api/v1/review", get(read::review))
         .route("/api/v1/nights", get(read::nights))
         .route("/api/v1/rules", get(read::rules))
+        .route("/api/v1/net", get(read::net))
         .route(
             "/api/v1/tokens",
             get(write::tokens).post(write::create_token),

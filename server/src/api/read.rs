@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State as Shared};
 use dawnwatch_proto::Series;
-use dawnwatch_proto::api::{History, Host, Incident, LiveReview, Missing, NightHead, Now, Rule};
+use dawnwatch_proto::api::{
+    History, Host, Incident, Link, LiveReview, Missing, NightHead, Now, Rule,
+};
 use dawnwatch_proto::review::Review;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -32,7 +34,12 @@ pub(crate) fn present(state: &State) -> Now {
         now.notices
             .insert(0, format!("{text} {}", state.data.display()));
     }
+    now.notices.extend(state.targets.notices());
     now
+}
+
+pub(super) async fn net(Shared(state): Shared<Arc<State>>) -> Json<Vec<Link>> {
+    Json(state.published.view().net.to_vec())
 }
 
 pub(super) async fn hosts(

@@ -50,6 +50,48 @@ fn the_example_is_valid_and_commented_out_it_is_the_default() {
 }
 
 #[test]
+fn targets_are_checked() {
+    let settings = good(
+        r#"
+        [server]
+        pinger = "mon1"
+        [[target]]
+        name = "printer1"
+        address = "192.0.2.9"
+        [[target]]
+        name = "branch2"
+        address = "gw.branch2.example.org"
+        from = "web*"
+        tcp = 443
+        severity = "critical"
+        "#,
+    );
+    assert_eq!(settings.pinger.as_deref(), Some("mon1"));
+    let [printer, branch] = &settings.engine.targets[..] else {
+        panic!("{:?}", settings.engine.targets);
+    };
+    assert_eq!(
+        (printer.severity, printer.tcp_port),
+        (Severity::Warning, None)
+    );
+    assert_eq!(
+        (branch.severity, branch.tcp_port),
+        (Severity::Critical, Some(443))
+    );
+    assert_eq!(branch.from.as_deref(), Some("web*"));
+    let text = "[[target]]\nname = \"a\"\naddress = \"http://x\"\n[[target]]\nname = \"a\"\naddress = \"x\"\nport = 1\n";
+    let shown = parse(text, "d.toml", "UTC").unwrap_err().to_string();
+    for part in [
+        "line 3",
+        "neither a host name nor an address",
+        "a second target \"a\"",
+        "unknown key \"port\"",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
 fn a_full_file() {
     let settings = good(
         r#"

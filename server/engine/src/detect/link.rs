@@ -7,14 +7,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use dawnwatch_proto::Series;
 use dawnwatch_proto::probe::{self, Method, Role, TARGETS_MAX};
+use dawnwatch_proto::{SchemaId, Series};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Rule;
 use crate::detect::measure::{Column, Rows};
-use crate::detect::threshold::{Edge, Phase, Sample};
+use crate::detect::threshold::{EVIDENCE_MAX, Edge, Phase, Sample};
+use crate::host::Host;
 use crate::incident::AlertRef;
 
 /// Ticks that a loss is judged over: two minutes, sixty probes.
@@ -23,14 +24,18 @@ const WINDOW_TICKS: usize = 12;
 const WINDOW_PROBES_MIN: u64 = 20;
 /// Mean round trips kept to draw: five minutes.
 const RECENT_MAX: usize = 30;
+/// Ticks of the window that must have lost something: a burst of a moment is no loss.
+const LOSING_TICKS_MIN: usize = 3;
 /// What is usual is learned over a day of ticks.
 const USUAL_TICKS: f64 = 8_640.0;
+/// No more than this share is learned as usual: what loses more is broken, not used to it, and a fault must not hide the next.
+const LEARNED_MAX: f64 = 0.10;
 /// So many deviations above the usual loss is news.
-const USUAL_DEVIATIONS: f64 = 4.0;
+const USUAL_DEVIATIONS: f64 = 6.0;
 /// A way that usually loses more than this has three losses in a row by chance: a second tick must agree.
 const STEADY_LOSS_MAX: f64 = 0.01;
 /// A way that nobody has reported for this long is forgotten.
-pub(crate) const FORGOTTEN_MS: u64 = 3_600_000;
+const FORGOTTEN_MS: u64 = 3_600_000;
 
 /// The columns of one target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -184,6 +189,44 @@ impl Columns {
     }
 }
 
+impl Host {
+    /// Takes the pings of a tick, before the tick itself is judged. Returns whether there were any.
+    pub(crate) fn pinged(
+        &mut self,
+        when: When,
+        tick: (SchemaId, &[i64]),
+        rule: Option<&Rule>,
+    ) -> bool {
+        let (schema, row) = tick;
+        let Some(plan) = self.plans.get(&schema).filter(|p| p.width == row.len()) else {
+            return false;
+        };
+        if plan.pings.targets.is_empty() && self.links.is_empty() {
+            return false;
+        }
+        let rows = self.rows(schema, row, when.stamp);
+        let reports: Vec<_> = plan
+            .pings
+            .targets
+            .iter()
+            .map(|(key, columns)| (key, columns.report(rows)))
+            .collect();
+        for (key, report) in reports {
+            match self.links.get_mut(key) {
+                Some(link) => link.take(when, report, rule),
+                None => {
+                    let mut link = Link::new(when);
+                    link.take(when, report, rule);
+                    self.links.insert(key.clone(), link);
+                }
+            }
+        }
+        self.links
+            .retain(|_, link| when.boot_ms.saturating_sub(link.seen_ms) < FORGOTTEN_MS);
+        true
+    }
+}
+
 impl Link {
     pub(crate) fn new(when: When) -> Link {
         Link {
@@ -261,9 +304,10 @@ impl Link {
         self.window.push_back(probes);
         let share = self.share();
         let bound = self.bound(rule);
+        let learned = share.min(LEARNED_MAX);
         let (mean, square) = &mut self.usual;
-        *mean += (share - *mean) / USUAL_TICKS;
-        *square += (share * share - *square) / USUAL_TICKS;
+        *mean += (learned - *mean) / USUAL_TICKS;
+        *square += (learned * learned - *square) / USUAL_TICKS;
         let (Some(rule), Some(bound)) = (rule, bound) else {
             (self.loss, self.phase) = (None, Phase::Clear);
             return;
@@ -297,6 +341,9 @@ impl Link {
                 if let Some(loss) = &mut self.loss {
                     loss.share = share;
                     loss.worst = loss.worst.max(share);
+                    if loss.evidence.len() < EVIDENCE_MAX {
+                        loss.evidence.push((when.stamp, share));
+                    }
                 }
             }
             Edge::None => {}
@@ -318,7 +365,8 @@ impl Link {
     /// Share lost within the window; none of too few.
     fn share(&self) -> f64 {
         let (sent, lost) = self.counts();
-        if sent < WINDOW_PROBES_MIN {
+        let losing = self.window.iter().filter(|(_, lost)| *lost > 0).count();
+        if sent < WINDOW_PROBES_MIN || (self.loss.is_none() && losing < LOSING_TICKS_MIN) {
             return 0.0;
         }
         ratio(lost, sent)

@@ -18,7 +18,6 @@ use crate::detect::Anomaly;
 use crate::detect::absence::{SERVER, host_anomaly};
 use crate::detect::link::{Link, State, When};
 use crate::engine::{Engine, Out};
-use crate::host::Host;
 use crate::incident::{AlertRef, JOIN_MS};
 use crate::input::At;
 use crate::words;
@@ -28,7 +27,7 @@ pub(crate) const FRESH_MS: u64 = 45_000;
 /// Observers of one target get this long to agree: a tick and a half.
 const AGREE_MS: u64 = 15_000;
 /// A host heard of within this is proven to live, whatever pings say.
-const LIVES_MS: u64 = 15_000;
+pub(crate) const LIVES_MS: u64 = 15_000;
 /// A way to a host that reports is called down after this: a host that died is silent by then, and has its own incident.
 const OWN_WAY_MS: u64 = 25_000;
 /// Observers named in a sentence; the rest is counted.
@@ -302,6 +301,8 @@ impl Engine {
         host.is_some_and(|host| {
             let lives = |(heard_ms, _)| at.boot_ms.saturating_sub(heard_ms) <= LIVES_MS;
             let here = !host.card.retired && host.goodbye.is_none();
+            // What was said while it was away is no word on its ways.
+            let for_ms = for_ms.min(at.boot_ms.saturating_sub(host.here_ms));
             here && host.heard.is_some_and(lives) && for_ms >= OWN_WAY_MS
         })
     }
@@ -338,7 +339,11 @@ impl Engine {
             (None, None) => {}
             (Some((name, mut anomaly)), None) => {
                 anomaly.subject = goal.subject();
+                anomaly.why = format!("{name}: {}", anomaly.why);
                 let alert = self.open_as(SERVER, &name, at, anomaly, out);
+                if let Some(incident) = self.state.incidents.change(alert.incident) {
+                    name.clone_into(&mut incident.name);
+                }
                 self.remember_way(goal, kind, Some(alert), Case { name, ..case }, at);
             }
             (Some((name, anomaly)), Some(alert)) => {
@@ -350,7 +355,15 @@ impl Engine {
                     && let Some(known) = self.state.incidents.alert(alert)
                 {
                     known.observed = anomaly.observed;
-                    known.worst = known.worst.max(anomaly.worst);
+                    // Told at its worst: what it falls to on its way out is no news.
+                    if anomaly.worst > known.worst {
+                        known.worst = anomaly.worst;
+                        known.what = anomaly.what;
+                        known.why = format!("{name}: {}", anomaly.why);
+                    }
+                    if anomaly.evidence.len() > known.evidence.len() {
+                        known.evidence = anomaly.evidence;
+                    }
                 }
             }
             (None, Some(alert)) => {
@@ -386,7 +399,8 @@ impl Engine {
             name.clone_into(&mut incident.name);
         }
         if let Some(known) = self.state.incidents.alert(alert) {
-            (known.what, known.why) = (anomaly.what, anomaly.why);
+            known.what = anomaly.what;
+            known.why = format!("{name}: {}", anomaly.why);
             known.worst = known.worst.max(anomaly.worst);
         }
         out.touched.insert(alert.incident);
@@ -414,40 +428,6 @@ impl Engine {
     pub(crate) fn rule(&self, measure: Measure) -> Option<&Rule> {
         let mut rules = self.state.config.rules.iter();
         rules.find(|rule| rule.enabled && rule.measure == measure)
-    }
-}
-
-impl Host {
-    /// Takes the pings of a tick, before the tick itself is judged. Returns whether there were any.
-    fn pinged(&mut self, when: When, tick: (SchemaId, &[i64]), rule: Option<&Rule>) -> bool {
-        let (schema, row) = tick;
-        let Some(plan) = self.plans.get(&schema).filter(|p| p.width == row.len()) else {
-            return false;
-        };
-        if plan.pings.targets.is_empty() && self.links.is_empty() {
-            return false;
-        }
-        let rows = self.rows(schema, row, when.stamp);
-        let reports: Vec<_> = plan
-            .pings
-            .targets
-            .iter()
-            .map(|(key, columns)| (key, columns.report(rows)))
-            .collect();
-        for (key, report) in reports {
-            match self.links.get_mut(key) {
-                Some(link) => link.take(when, report, rule),
-                None => {
-                    let mut link = Link::new(when);
-                    link.take(when, report, rule);
-                    self.links.insert(key.clone(), link);
-                }
-            }
-        }
-        self.links.retain(|_, link| {
-            when.boot_ms.saturating_sub(link.seen_ms) < crate::detect::link::FORGOTTEN_MS
-        });
-        true
     }
 }
 
