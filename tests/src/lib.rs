@@ -9,6 +9,7 @@
 //! - [`mounts`]: real filesystems that one process or one test has for itself.
 //! - [`stream`]: a stream to the server on which the test says what it likes.
 //! - [`browser`]: a real browser that does what a test says.
+//! - [`netns`]: a small network of namespaces, with loss where a test wants it.
 //! - [`needs`]: what the system must have for a test to run, and what happens where it lacks.
 
 pub mod browser;
@@ -17,6 +18,7 @@ pub mod faketime;
 pub mod house;
 pub mod mounts;
 pub mod needs;
+pub mod netns;
 pub mod proxy;
 pub mod receivers;
 pub mod stream;

@@ -17,6 +17,10 @@ pub enum Need {
     Aiosmtpd,
     /// Chromium and its driver.
     Chromium,
+    /// Root, and the right to make network namespaces.
+    Namespaces,
+    /// nft, for packets that get lost.
+    Nft,
 }
 
 impl Need {
@@ -26,6 +30,11 @@ impl Need {
         match self {
             Need::Mounts => works("unshare", &["--mount", "--pid", "--fork", "true"]),
             Need::Faketime => faketime::library().is_some(),
+            Need::Namespaces => works(
+                "unshare",
+                &["--net", "ip", "link", "add", "dw0", "type", "veth"],
+            ),
+            Need::Nft => works("unshare", &["--net", "nft", "list", "ruleset"]),
             Need::Aiosmtpd => {
                 Path::new(PYTHON).exists() && works(PYTHON, &["-c", "import aiosmtpd"])
             }
@@ -39,6 +48,10 @@ impl Need {
         match self {
             Need::Mounts => "no right to mount (run as root, outside of an unprivileged container)",
             Need::Faketime => "libfaketime is missing (Debian package faketime)",
+            Need::Namespaces => {
+                "no right to make network namespaces, or no ip (run as root; Debian package iproute2)"
+            }
+            Need::Nft => "nft is missing (Debian package nftables)",
             Need::Aiosmtpd => "aiosmtpd is missing (Debian package python3-aiosmtpd)",
             Need::Chromium => {
                 "chromium or chromedriver is missing (Debian packages chromium, chromium-driver)"

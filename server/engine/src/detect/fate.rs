@@ -46,6 +46,8 @@ pub(crate) struct Fate {
     /// Who says so; empty where nobody can tell.
     pub(crate) why: String,
     pub(crate) severity: Severity,
+    /// Somebody asked and got an answer, or got none: not only nobody who could tell.
+    told: bool,
 }
 
 impl Engine {
@@ -59,6 +61,7 @@ impl Engine {
                 what: format!("{WORKS_WHAT} (ping answers {by})"),
                 why: format!("the host answers pings of {by}"),
                 severity: severity.min(Severity::Warning),
+                told: true,
             };
         }
         let once = observers.iter().any(|(_, _, link)| link.answered);
@@ -79,6 +82,7 @@ impl Engine {
                 what: OFF_WHAT.to_owned(),
                 why: format!("silent to {}; {touch}", list(&places)),
                 severity,
+                told: true,
             };
         }
         let why = match (none.is_empty(), observers.is_empty()) {
@@ -88,6 +92,7 @@ impl Engine {
         };
         Fate {
             what: SILENT_WHAT.to_owned(),
+            told: !none.is_empty(),
             why,
             severity,
         }
@@ -118,7 +123,7 @@ impl Engine {
             };
             let off = known.what == OFF_WHAT;
             // What was known stays known while those who told it are away.
-            let news = fate.what != known.what && fate.what != SILENT_WHAT;
+            let news = fate.what != known.what && fate.told;
             // One observer more or less is no news of the host.
             let same_kind = works(&fate.what) && works(&known.what);
             if off && let Some(host) = self.state.hosts.get_mut(&id) {
