@@ -264,9 +264,10 @@ impl Running {
         let socket = api::bind(&self.options.data)?;
         let host = names.last().map_or("localhost", String::as_str);
         let site = port.as_ref().map(|port| port.site(host));
-        let page = site
-            .clone()
-            .map(|site| web::page(site, &people, self.clock));
+        let page = port
+            .as_ref()
+            .zip(site.clone())
+            .map(|(port, site)| web::page(port.address, site, &people, self.clock));
         let page = page.transpose()?;
         let web = Web::new(Arc::new(state), settings, names, people, site);
         let port = match port {

@@ -160,7 +160,7 @@ fn print_ready(ready: &app::Ready, data: &std::path::Path) {
     reason = "this is what the person who starts it reads"
 )]
 fn print_page(page: &app::Page, data: &std::path::Path) {
-    println!("Page     {}", page.site.url);
+    println!("Page     {}   listens on {}", page.site.url, page.address);
     if let Some(tunnel) = &page.site.tunnel {
         println!("         from elsewhere: {tunnel}");
     }

@@ -85,6 +85,8 @@ pub struct Server {
     pub data: PathBuf,
     /// Where agents connect.
     pub address: SocketAddr,
+    /// Where people connect.
+    pub web: SocketAddr,
     child: Child,
     log: PathBuf,
 }
@@ -122,7 +124,7 @@ impl Server {
             .stdout(create(&out))
             .stderr(append(&log));
         let mut child = command.spawn().expect("dawnwatch-server starts");
-        let address = until("the server to be ready", WITHIN, || {
+        let (address, web) = until("the server to be ready", WITHIN, || {
             let text = fs::read_to_string(&out).unwrap_or_default();
             if let Ok(Some(status)) = child.try_wait() {
                 panic!(
@@ -132,12 +134,14 @@ impl Server {
             }
             text.contains("\nready\n").then(|| {
                 let address = text.split_whitespace().nth(1).expect("Agents ADDRESS");
-                address.parse().expect("an address on loopback")
+                let address = address.parse().expect("an address on loopback");
+                (address, listening_for_people(&text))
             })
         });
         Server {
             data: data.to_owned(),
             address,
+            web,
             child,
             log,
         }
@@ -237,6 +241,14 @@ impl Server {
             .stdin(Stdio::null());
         command.output().expect("dawnwatch runs")
     }
+}
+
+/// Where a server that says it is ready listens for people.
+fn listening_for_people(text: &str) -> SocketAddr {
+    let line = text.lines().find_map(|line| line.strip_prefix("Page     "));
+    let at = line.and_then(|line| line.split("listens on ").nth(1));
+    let at = at.and_then(|at| at.trim().parse().ok());
+    at.expect("Page URL, listens on ADDRESS")
 }
 
 impl Drop for Server {

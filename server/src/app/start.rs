@@ -57,6 +57,8 @@ pub struct Ready {
 /// Where people are served.
 #[derive(Debug, Clone)]
 pub struct Page {
+    /// The bound address.
+    pub address: SocketAddr,
     /// How they reach it.
     pub site: crate::web::Site,
     /// At the first start: the one-time link for the first admin, good for 30 minutes. Shown this once.

@@ -26,7 +26,7 @@ const FAILURES_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Port {
     pub(super) settings: WebSettings,
     listener: TcpListener,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     certificate: Option<Arc<Certificate>>,
 }
 
@@ -112,7 +112,12 @@ impl Port {
 }
 
 /// What to print about the page. At the first start a link comes with it for whoever becomes the first admin.
-pub(super) fn page(site: Site, people: &People, clock: Clock) -> Result<Page, Failed> {
+pub(super) fn page(
+    address: SocketAddr,
+    site: Site,
+    people: &People,
+    clock: Clock,
+) -> Result<Page, Failed> {
     let link = if people.is_first() {
         let code = people.admin_link(clock.wall()).map_err(Failed::People)?;
         Some(site.link(&code))
@@ -120,6 +125,7 @@ pub(super) fn page(site: Site, people: &People, clock: Clock) -> Result<Page, Fa
         None
     };
     Ok(Page {
+        address,
         site,
         link,
         lacks_admin: people.lacks_admin(),

@@ -77,6 +77,10 @@ pub const ROUTES: &[Route] = &[
     post("/api/v1/people/{name}/remove", Access::Root),
     post("/api/v1/people/{name}/token", Access::Root),
     post("/api/v1/admin-link", Access::Root),
+    // The server itself: whether it is up is no secret, its numbers are.
+    get("/healthz", Access::Open),
+    get("/readyz", Access::Open),
+    get("/metrics", VIEWER),
     // Logging in and out.
     get("/login", Access::Open),
     post("/login", Access::Open),

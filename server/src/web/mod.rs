@@ -6,7 +6,7 @@
 //! - [`listener`]: connections, TLS, their bounds and timeouts.
 //! - [`tls`]: the page's own certificate.
 //! - `login`, `form`, `cookie`: logging in and out, one-time links. [`session`], [`throttle`]: the memory behind it, pure.
-//! - `people`: people by the API.
+//! - `people`: people by the API. `health`: the server itself in numbers.
 //! - `page`: the pages.
 //!
 //! Invariants: nothing is served beyond loopback without encryption. A route without a row in the table is refused. A GET
@@ -16,6 +16,7 @@ pub mod access;
 mod cookie;
 mod form;
 pub mod guard;
+mod health;
 pub mod listener;
 mod login;
 mod page;
@@ -193,6 +194,7 @@ pub fn router(web: &Arc<Web>) -> Router {
         .merge(page::router())
         .merge(login::router())
         .merge(people::router())
+        .merge(health::router())
         .fallback(missing)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(
@@ -222,5 +224,5 @@ async fn missing(visit: page::Visit, uri: Uri) -> Response {
 
 /// Whether who asks for this path reads JSON.
 fn wants_json(path: &str) -> bool {
-    path.starts_with("/api/")
+    path.starts_with("/api/") || ["/healthz", "/readyz", "/metrics"].contains(&path)
 }
