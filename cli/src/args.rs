@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::verb::{ack, history, hosts, incidents, net, people, review, show, token, why};
+use crate::verb::{ack, history, hosts, incidents, logs, net, people, review, show, token, why};
 
 /// What is open now; with a verb: what happened, what was watched, why.
 #[derive(Debug, Parser)]
@@ -98,6 +98,8 @@ pub(crate) enum Verb {
     /// Who may log in to the page: adds, resets, lists, removes
     #[command(subcommand)]
     People(people::Verb),
+    /// Log lines of severity warning and worse, and the shapes of all lines
+    Logs(logs::Args),
     /// The rules: condition, severity, wakes whom
     Rules,
     /// Who reaches whom: round trips, losses, ways that are down

@@ -97,6 +97,7 @@ pub(crate) fn incident() -> Incident {
         alerts: vec![alert],
         told: vec![told],
         why: vec!["critical: pages at night".to_owned()],
+        lines: Vec::new(),
     }
 }
 

@@ -30,7 +30,13 @@
 //! | `POST /api/v1/people/{name}/remove` | [`PersonState`] |
 //! | `POST /api/v1/people/{name}/token` | [`BearerToken`] |
 //! | `POST /api/v1/admin-link` | [`SetupLink`] |
+//! | `GET /api/v1/logs?host=&from=&to=&severity=&text=&limit=` | [`Logs`] |
+//! | `GET /api/v1/templates?host=&text=&limit=` | [`LogTemplates`] |
 //! | any failure | [`Problem`] with a fitting status |
+
+mod logs;
+
+pub use logs::{LogLine, LogTemplate, LogTemplates, Logs, severity_named, severity_word};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -269,6 +275,9 @@ pub struct Incident {
     pub told: Vec<Told>,
     /// Why it ranks where it does, and why it paged or not.
     pub why: Vec<String>,
+    /// Whole log lines around its start: evidence, oldest first.
+    #[serde(default)]
+    pub lines: Vec<LogLine>,
 }
 
 /// One anomaly with a life.

@@ -4,6 +4,7 @@ pub(crate) mod ack;
 pub(crate) mod history;
 pub(crate) mod hosts;
 pub(crate) mod incidents;
+pub(crate) mod logs;
 pub(crate) mod net;
 pub(crate) mod nights;
 pub(crate) mod now;
@@ -33,6 +34,7 @@ pub(crate) fn run(verb: Option<&Verb>, session: &Session) -> Result<Answer, Fail
         Some(Verb::Token(verb)) => token::run(verb, session),
         Some(Verb::People(verb)) => people::run(verb, session),
         Some(Verb::Net(args)) => net::run(args, session),
+        Some(Verb::Logs(args)) => logs::run(args, session),
         Some(Verb::Rules) => rules::run(session),
     }
 }

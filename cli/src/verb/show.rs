@@ -17,7 +17,7 @@ use crate::verb::{hosts, incidents, review};
 /// What is to be shown.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// An incident (I-318), a host (its name or the beginning of its id) or a night (N-2026-10-05)
+    /// An incident (I-318), a finding (L-052), a host (its name or the beginning of its id) or a night (N-2026-10-05)
     what: String,
 }
 
@@ -46,15 +46,20 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Answer, Fail> {
     )
 }
 
-/// The id of an incident from `I-318`, `i-318` or `318`.
+/// The id of an incident from `I-318`, `i-318` or `318`, of a finding about log lines from `L-052`, `l-52`.
 pub(crate) fn incident_id(text: &str) -> Option<String> {
     let text = text.trim();
-    let number = text
-        .strip_prefix("I-")
-        .or_else(|| text.strip_prefix("i-"))
-        .unwrap_or(text);
+    let (letter, number) = match text.split_at_checked(2) {
+        Some(("I-" | "i-", number)) => ('I', number),
+        Some(("L-" | "l-", number)) => ('L', number),
+        Some(_) | None => ('I', text),
+    };
     let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| format!("I-{number}"))
+    let value = number.trim_start_matches('0');
+    digits.then(|| match letter {
+        'L' => format!("L-{value:0>3}"),
+        _ => format!("I-{number}"),
+    })
 }
 
 fn incident(id: &str, session: &Session) -> Result<Answer, Fail> {
@@ -232,6 +237,10 @@ mod tests {
             ("I-318", Some("I-318")),
             ("i-318", Some("I-318")),
             ("318", Some("I-318")),
+            ("L-052", Some("L-052")),
+            ("l-52", Some("L-052")),
+            ("L-1204", Some("L-1204")),
+            ("L-", None),
             ("I-", None),
             ("web01", None),
             ("I-3x", None),

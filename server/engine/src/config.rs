@@ -142,6 +142,12 @@ pub enum Measure {
     ConntrackUsed,
     /// Used share of the file handles of the whole host.
     FileHandlesUsed,
+    /// A shape of log lines that nobody saw in 90 days; the bound is the mildest syslog severity that counts.
+    NewLogLine,
+    /// Lines of one shape a minute, in multiples of what is usual for the host at this hour.
+    LogRate,
+    /// A shape that used to be of severity notice or milder comes as an error or worse.
+    LogSeverity,
 }
 
 /// A way out.
@@ -182,9 +188,9 @@ pub type Week = [Vec<(u16, u16)>; 7];
 pub fn default_rules() -> Vec<Rule> {
     use Measure::{
         ClockUnsynced, ConntrackUsed, CpuBusy, CpuPressure, FileHandlesUsed, FilesystemReadonly,
-        FilesystemUsed, InodesUsed, IoPressure, MemoryPressure, MemoryUsed, OomKills, PingLoss,
-        RaidMissing, Silent, SwapUsed, TargetDown, Temperature, TemperatureOfCritical, UnitFailed,
-        UnitRestarts,
+        FilesystemUsed, InodesUsed, IoPressure, LogRate, LogSeverity, MemoryPressure, MemoryUsed,
+        NewLogLine, OomKills, PingLoss, RaidMissing, Silent, SwapUsed, TargetDown, Temperature,
+        TemperatureOfCritical, UnitFailed, UnitRestarts,
     };
     use Severity::{Critical, Info, Warning};
     // name, measure, bound, clear, hold, clear hold, severity
@@ -213,6 +219,9 @@ pub fn default_rules() -> Vec<Rule> {
         ("silent", Silent, 30.0, 30.0, 0, 0, Critical),
         ("target_down", TargetDown, 1.0, 1.0, 0, 0, Warning),
         ("ping_loss", PingLoss, 0.05, 0.02, 0, 120, Warning),
+        ("new_log_line", NewLogLine, 4.0, 4.0, 0, 0, Warning),
+        ("log_rate", LogRate, 4.0, 4.0, 180, 600, Warning),
+        ("log_severity", LogSeverity, 3.0, 3.0, 0, 0, Warning),
     ];
     let mut rules = Vec::with_capacity(table.len());
     for (name, measure, bound, clear, hold_seconds, clear_seconds, severity) in table {

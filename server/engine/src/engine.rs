@@ -14,9 +14,11 @@ use crate::effect::{Effect, Entry};
 use crate::host::Host;
 use crate::incident::{AlertRef, Incidents, State as IncidentState};
 use crate::input::{Act, At, Input, Named, Notice, Order, Started};
+use crate::logs::Logs;
 use crate::night::{Night, Nights, Span};
 use crate::policy::Repeats;
 use crate::seal::Sealing;
+use crate::shapes::ShownShapes;
 use crate::view::Shown;
 use crate::words;
 
@@ -48,6 +50,7 @@ pub struct Engine {
     pub(crate) stamps: Vec<(Timestamp, Timestamp)>,
     /// What readers were shown last.
     pub(crate) shown: Shown,
+    pub(crate) shapes_shown: ShownShapes,
 }
 
 /// What outlives a step.
@@ -71,6 +74,7 @@ pub(crate) struct State {
     pub(crate) named: BTreeMap<String, Named>,
     /// Who is reached by whom.
     pub(crate) reach: Reach,
+    pub(crate) logs: Logs,
 }
 
 /// What the engine knows of the server it runs in.
@@ -132,6 +136,7 @@ impl Engine {
             next_seal: None,
             stamps: Vec::new(),
             shown: Shown::default(),
+            shapes_shown: ShownShapes::default(),
         }
     }
 
@@ -245,6 +250,7 @@ impl Engine {
         for id in ids {
             self.drop_slots(id, at, out);
         }
+        self.log_rules_changed(at, out);
         self.channels_changed(at, out);
     }
 
@@ -327,6 +333,7 @@ impl Engine {
         self.absence(at, out);
         self.fates(at, out);
         self.reach(at, out);
+        self.logs_over(at, out);
         if at.boot_ms.saturating_sub(self.state.skew_ms) >= SKEW_EVERY_MS {
             self.state.skew_ms = at.boot_ms;
             self.skew(at, out);
@@ -356,6 +363,7 @@ impl Engine {
     fn prune(&mut self, at: At) {
         self.state.incidents.prune(at.wall);
         self.prune_reach();
+        self.state.logs.prune(at.wall);
         let before = add_ms(at.wall, -WATCHED_KEPT_MS);
         self.state.server.up.prune(before);
         self.state

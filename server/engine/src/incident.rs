@@ -22,7 +22,7 @@ pub(crate) const INCIDENTS_MAX: usize = 10_000;
 /// Closed incidents older than this are left to the ledger.
 pub(crate) const KEPT_MS: i64 = 40 * 86_400_000;
 /// Alerts of one incident: more file systems than this on one host say nothing more.
-const ALERTS_MAX: usize = 256;
+pub(crate) const ALERTS_MAX: usize = 256;
 /// Messages remembered of one incident: six an hour to four channels over a long weekend, almost.
 const TOLD_MAX: usize = 1_000;
 /// Alerts named in an incident's words; the rest is counted.
@@ -36,6 +36,16 @@ const TURNED_MS: i64 = 60_000;
 pub(crate) struct AlertRef {
     pub(crate) incident: u64,
     pub(crate) index: usize,
+}
+
+/// What an incident is about, and so the letter of its id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    /// Something is broken: `I-318`.
+    #[default]
+    Fault,
+    /// Log lines that are not as usual: `L-052`.
+    Log,
 }
 
 /// The life of an incident.
@@ -99,6 +109,13 @@ pub(crate) struct Incident {
     pub(crate) policy: Vec<String>,
     /// When it closed, in boot time.
     pub(crate) closed_ms: Option<u64>,
+    pub(crate) kind: Kind,
+    /// Whole log lines around its start.
+    pub(crate) lines: Vec<api::LogLine>,
+    /// Hosts of a finding about log lines.
+    pub(crate) hosts: BTreeSet<HostId>,
+    /// Further kinds of log lines that came near it and are not among its alerts.
+    pub(crate) kinds_more: u32,
 }
 
 /// All incidents that are remembered.
@@ -127,9 +144,14 @@ impl Incidents {
         let number = self
             .home(host, &anomaly, boot_ms)
             .unwrap_or_else(|| self.begin(host, name, &anomaly));
+        self.place(number, anomaly)
+    }
+
+    /// Adds an alert to an incident that is there, or lets the same one go on.
+    pub(crate) fn place(&mut self, number: u64, anomaly: Anomaly) -> AlertRef {
         let incident = self
             .change(number)
-            .expect("home and begin name incidents that are there");
+            .expect("only incidents that are there are named");
         let same = incident
             .alerts
             .iter()
@@ -168,6 +190,7 @@ impl Incidents {
         }
         let near = |incident: &&Incident| {
             incident.host == host
+                && incident.kind == Kind::Fault
                 && ms_between(anomaly.fired, incident.since) < JOIN_MS
                 && incident
                     .until
@@ -194,6 +217,26 @@ impl Incidents {
     }
 
     fn begin(&mut self, host: HostId, name: &str, anomaly: &Anomaly) -> u64 {
+        let number = self.begin_of(Kind::Fault, host, name, anomaly);
+        let newest = self
+            .latest
+            .get(&host)
+            .and_then(|latest| self.all.get(latest))
+            .is_none_or(|latest| latest.since <= anomaly.since);
+        if newest || !anomaly.late {
+            self.latest.insert(host, number);
+        }
+        number
+    }
+
+    /// Opens an incident of a kind, without alerts yet.
+    pub(crate) fn begin_of(
+        &mut self,
+        kind: Kind,
+        host: HostId,
+        name: &str,
+        anomaly: &Anomaly,
+    ) -> u64 {
         self.last += 1;
         let number = self.last;
         let incident = Incident {
@@ -215,16 +258,12 @@ impl Incidents {
             pages: VecDeque::new(),
             policy: Vec::new(),
             closed_ms: None,
+            kind,
+            lines: Vec::new(),
+            hosts: BTreeSet::new(),
+            kinds_more: 0,
         };
         self.all.insert(number, incident);
-        let newest = self
-            .latest
-            .get(&host)
-            .and_then(|latest| self.all.get(latest))
-            .is_none_or(|latest| latest.since <= anomaly.since);
-        if newest || !anomaly.late {
-            self.latest.insert(host, number);
-        }
         number
     }
 
@@ -239,9 +278,10 @@ impl Incidents {
         self.all.get(&number)
     }
 
-    /// Its number, from its id.
+    /// Its number, from its id. All kinds count together, so that a number alone names one thing.
     pub(crate) fn number(id: &str) -> Option<u64> {
-        id.strip_prefix("I-")?.parse().ok()
+        let number = id.strip_prefix("I-").or_else(|| id.strip_prefix("L-"));
+        number?.parse().ok()
     }
 
     pub(crate) fn alert(&mut self, at: AlertRef) -> Option<&mut Alert> {
@@ -280,7 +320,10 @@ impl Incidents {
 
 impl Incident {
     pub(crate) fn id(&self) -> String {
-        format!("I-{}", self.number)
+        match self.kind {
+            Kind::Fault => format!("I-{}", self.number),
+            Kind::Log => format!("L-{:03}", self.number),
+        }
     }
 
     /// Remembers a message, the oldest making room.
@@ -302,7 +345,10 @@ impl Incident {
 
     /// What happened, worst alert first; while open only what still holds.
     pub(crate) fn what(&self) -> String {
-        phrase(&self.named())
+        match self.kind {
+            Kind::Fault => phrase(&self.named()),
+            Kind::Log => self.logged(),
+        }
     }
 
     /// What happened, with the name before it where that is not the host's: a target, or a way between two.
@@ -315,6 +361,9 @@ impl Incident {
 
     /// What it is called by, and where that began later than the whole: since when it holds, and what came first.
     fn called(&self) -> (String, Option<Turned>) {
+        if self.kind == Kind::Log {
+            return (self.logged(), None);
+        }
         let mut named = self.named();
         let earliest = self.alerts.iter().min_by_key(|a| a.since);
         let (Some(worst), Some(earliest)) = (named.first().copied(), earliest) else {
@@ -342,12 +391,14 @@ impl Incident {
     }
 
     /// The alerts that it is told by, worst first: one of each series.
-    fn named(&self) -> Vec<&Alert> {
+    pub(crate) fn named(&self) -> Vec<&Alert> {
         let firing = self.alerts.iter().any(Alert::is_firing);
         let mut alerts: Vec<&Alert> = self
             .alerts
             .iter()
             .filter(|a| !firing || a.is_firing())
+            // What came near it is evidence and no name.
+            .filter(|a| self.severity == Severity::Info || a.severity > Severity::Info)
             .collect();
         alerts.sort_by(|a, b| {
             (b.severity, a.since, &a.rule, &a.subject)
@@ -366,6 +417,10 @@ impl Incident {
 
     /// Known cause, or that it is unknown.
     pub(crate) fn cause(&self) -> String {
+        if self.kind == Kind::Log {
+            // A line is the cause's own word, not a fault that has one.
+            return self.cause.clone().unwrap_or_default();
+        }
         self.cause
             .clone()
             .unwrap_or_else(|| "cause unknown".to_owned())
@@ -376,6 +431,7 @@ impl Incident {
         let told = self.told.iter().map(Told::shown).collect();
         let mut why = self.policy.clone();
         why.extend(self.notes.iter().cloned());
+        why.extend(self.kinds_left_out());
         let (what, turned) = self.called();
         api::Incident {
             id: self.id(),
@@ -394,6 +450,7 @@ impl Incident {
             alerts: self.alerts.iter().map(Alert::shown).collect(),
             told,
             why,
+            lines: self.lines.clone(),
         }
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::clock::ms_between;
 use crate::detect::absence;
+use crate::detect::novelty::Of;
 use crate::detect::reach::LIVES_MS;
 use crate::effect::Entry;
 use crate::engine::{Engine, Out};
@@ -68,7 +69,9 @@ impl Engine {
         }
         if let Some(into) = merged {
             self.merged(id, into, at, out);
+            self.state.logs.forget(id);
         } else if retires {
+            self.state.logs.forget(id);
             self.host_changed(at, id, "retired".to_owned(), out);
             self.drop_slots(id, at, out);
         } else if old.retired && host_is_back(self.state.hosts.get(&id)) {
@@ -228,6 +231,13 @@ impl Engine {
             | EventBody::Unknown => host.clock.corrected(event.time, at.wall),
         };
         self.stamps.push((event.time, stamp));
+        let late = ms_between(stamp, at.wall) > LATE_MS;
+        let of = Of {
+            id,
+            at,
+            stamp,
+            late,
+        };
         match event.body {
             EventBody::Started(started) => self.agent_started(id, at, stamp, started, out),
             EventBody::Goodbye(reason) => self.goodbye(id, at, stamp, reason, out),
@@ -235,12 +245,12 @@ impl Engine {
                 self.changed(stamp, Some(id), format!("{subject}: {text}"));
                 self.host(id, at).trouble(stamp, subject, text);
             }
+            EventBody::Template(template) => self.template(of, &template, out),
+            EventBody::LogCounts(counts) => self.log_counts(of, &counts, out),
+            EventBody::Line(line) => self.log_line(of, &line),
+            EventBody::Processes(processes) => self.state.logs.processes(id, stamp, processes),
             // Kept by the history.
-            EventBody::Template(_)
-            | EventBody::LogCounts(_)
-            | EventBody::Line(_)
-            | EventBody::Processes(_)
-            | EventBody::Unknown => {}
+            EventBody::Unknown => {}
         }
     }
 

@@ -129,7 +129,8 @@ impl Engine {
             0 => String::new(),
             _ => format!(" for {held}"),
         };
-        let why = format!("{what}{held}{bound}{left}");
+        let users = self.users(id, rule.measure, how.at);
+        let why = format!("{what}{held}{bound}{left}{users}");
         let anomaly = Anomaly {
             rule: rule.name.clone(),
             subject,
@@ -176,11 +177,14 @@ impl Engine {
             why: anomaly.why.clone(),
         };
         let alert = self.state.incidents.fire(id, name, anomaly, at.boot_ms);
-        if let Entry::Alert { incident, .. } = &mut entry {
-            *incident = format!("I-{}", alert.incident);
+        if let (Entry::Alert { incident, .. }, Some(home)) =
+            (&mut entry, self.state.incidents.get(alert.incident))
+        {
+            *incident = home.id();
         }
         out.record(entry);
         out.touched.insert(alert.incident);
+        self.lines_before(id, alert.incident);
         alert
     }
 

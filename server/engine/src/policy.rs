@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Channel, Config};
 use crate::effect::Reason;
-use crate::incident::{Incident, State};
+use crate::incident::{Incident, Kind, State};
 use crate::own::CHANNEL;
 
 /// An open critical incident is repeated this often until somebody takes it.
@@ -131,11 +131,13 @@ fn judge(
         return Err(known.is_none().then_some(line));
     }
     let risen = known.is_some_and(|told| severity > *told);
-    let fresh = incident
-        .alerts
-        .iter()
-        .skip(incident.alerts_told)
-        .any(|a| a.is_present() && a.severity >= bound);
+    // Of a further kind of log lines the first message has said enough.
+    let fresh = incident.kind == Kind::Fault
+        && incident
+            .alerts
+            .iter()
+            .skip(incident.alerts_told)
+            .any(|a| a.is_present() && a.severity >= bound);
     let reason = match known {
         None if !taken => Reason::Opened,
         Some(_) if risen => Reason::Worse,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::add_ms;
 use crate::coverage::Watched;
 use crate::detect::absence::SERVER;
+use crate::detect::novelty;
 use crate::effect::{Effect, Entry};
 use crate::engine::{Engine, Out, WATCHED_KEPT_MS};
 use crate::incident::{State, Told};
@@ -180,7 +181,7 @@ impl Engine {
             changes: &changes,
             tonight: &[],
             messages: &self.messages(night.start, until),
-            learning: None,
+            learning: self.night_of_learning(night),
             ticks_dropped: dropped.fold(0, u64::saturating_add),
             signed_off: 0,
         })
@@ -230,6 +231,13 @@ impl Engine {
                 reason: "named and never joined".to_owned(),
             }))
             .collect()
+    }
+
+    /// Which night of learning a night is; none once all is learned.
+    fn night_of_learning(&self, night: &Night) -> Option<(u32, u32)> {
+        let first = self.state.server.first?;
+        let nth = novelty::nights_since(&self.nights, first, night.start).max(1);
+        (nth <= novelty::LEARNING_NIGHTS).then_some((nth, novelty::LEARNING_NIGHTS))
     }
 
     /// What was told to whom within a window.

@@ -17,6 +17,7 @@
 //! set web01 failed:a.service=1 restarts:a.service=5 oom:a.service=1 oom=1              where it has units
 //! set web01 temperature=95 array=1 connections=0.9 files=0.9 synced=0                  where it has hardware
 //! run 5m | until sat 03:12 | until 2026-10-05 07:00
+//! idle 20d                                  server and hosts are suspended: time passes and nothing comes in
 //! cut web01 | mend web01 [slowly]           the way to the server: samples are spooled, then come late
 //! kill web01 | boot web01 [clean]           the host itself
 //! crash web01 | agent web01                 its agent alone ends without a goodbye, starts again
@@ -28,11 +29,14 @@
 //! notice config text | alarm disk text | retire web01
 //! named web07 importance=high hours=daily   a person named it, whether it joins or not (daily: 08:00-18:00)
 //! forget web07 | like web04-2 web04 | merge web04-2 web04
+//! log web01 error "a text with <*>" [x20] [backlog] | logs web01 old "text"   lines of one shape; `old`: in the journal before
+//! process web01 java 93% 3g                 who uses CPU and memory
 //! fleet web 180                             so many hosts join: web001 and on
 //! show net | show now | show review | show screen | show hosts | show rules | show I-1
 //! ```
 
 mod lines;
+mod logs;
 mod model;
 mod season;
 mod world;
@@ -127,6 +131,7 @@ impl Story {
             "run" => self.world.run(world::millis(arg(args, 0)?)?),
             "until" => self.world.until(args)?,
             "channel" | "rule" | "fact" | "holiday" | "target" => self.configure(verb, args)?,
+            "idle" => self.world.idle(world::millis(arg(args, 0)?)?),
             "host" => self.world.host(arg(args, 0)?, &args[1..])?,
             "join" => self.world.join(arg(args, 0)?),
             "ping" => self.world.ping(arg(args, 0)?, &args[1..])?,
@@ -164,6 +169,8 @@ impl Story {
                     critical: *verb == "alarm",
                 }));
             }
+            "log" | "logs" => self.world.log(&command[verb.len()..])?,
+            "process" => self.world.process(args)?,
             "fleet" => self.fleet(arg(args, 0)?, arg(args, 1)?)?,
             "show" => self.show(arg(args, 0)?)?,
             _ => return Err("no such command".to_owned()),

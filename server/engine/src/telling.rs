@@ -11,11 +11,16 @@ use crate::effect::{Content, Effect, Entry, IncidentContent, Notification, Reaso
 use crate::engine::{Engine, Out};
 use crate::incident::{Incident, State, Told};
 use crate::input::At;
+use crate::logs::cut;
 use crate::policy::{self, Moment};
 use crate::words;
 
 /// Changes of this long before are told with an incident.
 const CHANGED_MS: i64 = 86_400_000;
+/// A last line older than this, before the last values, has nothing to do with what came then.
+const LAST_LINE_MS: i64 = 300_000;
+/// Bytes of a last line in a message; a person reads it on a phone.
+const LAST_BYTES_MAX: usize = 160;
 /// Changes and earlier incidents named in a message; a person reads it on a phone.
 const NAMED_MAX: usize = 5;
 
@@ -147,7 +152,7 @@ impl Engine {
         Some(IncidentContent {
             zone: state.config.calendar.zone.clone(),
             fine: (count(fine), count(joined)),
-            last: self.last_words(host),
+            last: self.last_heard(host),
             changed: changed.take(NAMED_MAX).map(|c| c.text.clone()).collect(),
             before: before
                 .take(NAMED_MAX)
@@ -182,6 +187,21 @@ impl Engine {
             })
             .collect();
         (!words.is_empty()).then(|| (before.stamp, words.join(", ")))
+    }
+
+    /// The host's last words: its last whole log line, where that is about as fresh as its last values, and these.
+    fn last_heard(&self, host: HostId) -> Option<(jiff::Timestamp, String)> {
+        let values = self.last_words(host);
+        let logs = self.state.logs.hosts.get(&host);
+        let Some(line) = logs.and_then(|logs| logs.lines.back()) else {
+            return values;
+        };
+        let said = format!("{}: {}", line.source, cut(&line.text, LAST_BYTES_MAX));
+        match values {
+            None => Some((line.time, said)),
+            Some((at, _)) if ms_between(line.time, at) > LAST_LINE_MS => values,
+            Some((_, values)) => Some((line.time, format!("{said} | {values}"))),
+        }
     }
 
     /// Sends a sealed review to the channels that take reviews.

@@ -21,6 +21,7 @@ use crate::named::{self, Expected};
 use crate::night::{Nights, Span};
 use crate::policy;
 use crate::review;
+use crate::shapes::ShapeView;
 use crate::words;
 
 /// A host heard of within this time is live.
@@ -51,6 +52,10 @@ pub struct View {
     pub sealed: Option<Arc<LiveReview>>,
     /// Who pings what, and what came of it, as it stood at most five seconds ago.
     pub net: Arc<Vec<api::Link>>,
+    /// The shapes of all hosts' log lines, as they stood at most ten seconds ago.
+    pub templates: Arc<Vec<Arc<ShapeView>>>,
+    /// Shapes that were met and not remembered, over the bounds of the dictionary.
+    pub templates_dropped: u64,
 }
 
 /// What readers were shown last, so that only what changed is made anew. No part of the state: judging never looks at it.
@@ -85,6 +90,7 @@ impl Engine {
             self.shown.incidents.values().rev().cloned().collect();
         let sealed = self.sealed(at, news, &incidents);
         let so_far = self.recent_so_far(at);
+        let templates = self.shapes();
         View {
             now: self.now(at),
             hosts: self.hosts(),
@@ -94,6 +100,8 @@ impl Engine {
             so_far,
             sealed,
             net: self.recent_net(),
+            templates,
+            templates_dropped: self.state.logs.dropped,
             incidents,
         }
     }
@@ -397,6 +405,7 @@ impl Engine {
         let facts = self.facts(host);
         let mut shown = incident.shown(facts.service, facts.owner);
         shown.name.clone_from(&host.card.name);
+        self.name_hosts(incident, &mut shown);
         if incident.state != State::Closed && self.is_silent(incident) {
             let works = incident
                 .alerts

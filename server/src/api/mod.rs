@@ -6,8 +6,10 @@
 
 pub(crate) mod answer;
 mod hosts;
+mod logs;
 pub(crate) mod read;
 pub(crate) mod write;
+mod write;
 
 use std::fs;
 use std::io;
@@ -102,6 +104,8 @@ pub fn router() -> Router<Arc<State>> {
         .route("/api/v1/nights", get(read::nights))
         .route("/api/v1/rules", get(read::rules))
         .route("/api/v1/net", get(read::net))
+        .route("/api/v1/logs", get(logs::lines))
+        .route("/api/v1/templates", get(logs::templates))
         .route(
             "/api/v1/tokens",
             get(write::tokens).post(write::create_token),

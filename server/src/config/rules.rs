@@ -23,6 +23,11 @@ const CELSIUS_MIN: f64 = 20.0;
 
 /// Above this no machine works.
 const CELSIUS_MAX: f64 = 150.0;
+/// Less than twice the usual is usual.
+const LOG_TIMES_MIN: f64 = 2.0;
+
+/// More than that never comes: the rule is better turned off.
+const LOG_TIMES_MAX: f64 = 1_000.0;
 
 /// How the severities are written.
 pub(super) const SEVERITIES: [(&str, Severity); 3] = [
@@ -115,6 +120,9 @@ fn clears_itself(measure: Measure) -> bool {
             | Measure::FilesystemReadonly
             | Measure::UnitFailed
             | Measure::ClockUnsynced
+            | Measure::NewLogLine
+            | Measure::LogRate
+            | Measure::LogSeverity
     )
 }
 
@@ -178,6 +186,32 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
         | Measure::UnitFailed
         | Measure::ClockUnsynced => Err((
             "this rule knows only yes and no".to_owned(),
+            "leave it out; enabled = false turns the rule off".to_owned(),
+        )),
+        Measure::NewLogLine => {
+            let severities = [0.0, 1.0, 2.0, 3.0, 4.0];
+            if severities
+                .iter()
+                .any(|one: &f64| one.total_cmp(&bound).is_eq())
+            {
+                return Ok(());
+            }
+            Err((
+                "a syslog severity from 0 (emergency) to 4 (warning) is wanted".to_owned(),
+                "the default is 4; 3 leaves warnings out".to_owned(),
+            ))
+        }
+        Measure::LogRate => {
+            if (LOG_TIMES_MIN..=LOG_TIMES_MAX).contains(&bound) {
+                return Ok(());
+            }
+            Err((
+                "2 to 1000 times the usual are possible".to_owned(),
+                "the default is 4".to_owned(),
+            ))
+        }
+        Measure::LogSeverity => Err((
+            "this rule has no bound: it is about errors that were none".to_owned(),
             "leave it out; enabled = false turns the rule off".to_owned(),
         )),
         Measure::Silent => {

@@ -67,6 +67,8 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/nights", VIEWER),
     get("/api/v1/rules", VIEWER),
     get("/api/v1/net", VIEWER),
+    get("/api/v1/logs", VIEWER),
+    get("/api/v1/templates", VIEWER),
     get("/api/v1/tokens", ADMIN),
     post("/api/v1/tokens", ADMIN),
     get("/api/v1/me", VIEWER),

@@ -537,6 +537,7 @@ fn case() -> Incident {
             answer: "200 OK".to_owned(),
         }],
         why: vec!["critical at night: pages (channel ops pages from critical)".to_owned()],
+        lines: Vec::new(),
     }
 }
 

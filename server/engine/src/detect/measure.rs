@@ -198,8 +198,13 @@ impl Plan {
             | Measure::FileHandlesUsed => {
                 return self.subjects.each(measure, row, known.growths, found);
             }
-            // Judged over time, and over more than one host.
-            Measure::Silent | Measure::PingLoss | Measure::TargetDown => None,
+            // Judged elsewhere, over time, and over more than one host.
+            Measure::NewLogLine
+            | Measure::LogRate
+            | Measure::LogSeverity
+            | Measure::Silent
+            | Measure::PingLoss
+            | Measure::TargetDown => None,
         };
         if let Some(value) = whole_host {
             found("", value);
@@ -285,7 +290,9 @@ impl Plan {
             | Measure::RaidMissing
             | Measure::ConntrackUsed
             | Measure::FileHandlesUsed => self.subjects.series(measure, subject),
-            Measure::Silent => String::new(),
+            Measure::Silent | Measure::NewLogLine | Measure::LogRate | Measure::LogSeverity => {
+                String::new()
+            }
         }
     }
 
@@ -327,6 +334,9 @@ impl Plan {
             | Measure::ConntrackUsed
             | Measure::FileHandlesUsed
             | Measure::Silent
+            | Measure::NewLogLine
+            | Measure::LogRate
+            | Measure::LogSeverity
             | Measure::PingLoss
             | Measure::TargetDown => None,
         }

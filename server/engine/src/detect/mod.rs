@@ -5,13 +5,16 @@
 //! - `threshold`: a bound, held for a while, with hysteresis.
 //! - `absence`: a host that should talk and does not; `fate`: what is known of it meanwhile.
 //! - `link`: one host's pings to one target; `reach`: what those of many come to.
+//! - `novelty`: log lines that are not as usual; `rate`: what is far over the usual.
 
 pub(crate) mod absence;
 pub(crate) mod fate;
 pub(crate) mod growth;
 pub(crate) mod link;
 pub(crate) mod measure;
+pub(crate) mod novelty;
 pub(crate) mod phrase;
+pub(crate) mod rate;
 pub(crate) mod reach;
 pub(crate) mod subjects;
 pub(crate) mod threshold;

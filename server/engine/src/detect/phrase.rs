@@ -3,6 +3,8 @@
 use dawnwatch_proto::probe::DOWN_PROBES;
 
 use super::growth::WINDOW_MS;
+use super::novelty;
+use super::rate::FLOOR;
 use crate::config::{Measure, Rule};
 use crate::words;
 
@@ -41,6 +43,9 @@ pub(crate) fn phrase(measure: Measure, subject: &str, value: f64) -> String {
         Measure::ConntrackUsed => format!("table of tracked connections {share} full"),
         Measure::FileHandlesUsed => format!("{share} of all open files used"),
         Measure::Silent => "silent".to_owned(),
+        Measure::NewLogLine => "new log line".to_owned(),
+        Measure::LogRate => "log lines far over the usual".to_owned(),
+        Measure::LogSeverity => "log line got worse".to_owned(),
         Measure::PingLoss => format!("loses {share} of pings"),
         Measure::TargetDown => "does not answer".to_owned(),
     }
@@ -54,7 +59,10 @@ pub(crate) fn bound(rule: &Rule) -> String {
         | Measure::UnitFailed
         | Measure::ClockUnsynced
         | Measure::OomKills
-        | Measure::RaidMissing => return String::new(),
+        | Measure::RaidMissing
+        | Measure::NewLogLine
+        | Measure::LogRate
+        | Measure::LogSeverity => return String::new(),
         Measure::UnitRestarts => number,
         Measure::Temperature => format!("{number} C"),
         Measure::FilesystemUsed
@@ -120,6 +128,21 @@ pub(crate) fn condition(rule: &Rule) -> String {
                 "nothing heard for {:.0} s, and no goodbye",
                 rule.bound.max(0.0)
             );
+        }
+        Measure::NewLogLine => {
+            return format!(
+                "a log line of severity {} or worse, of a kind that no host wrote in 90 days; error or worse while learning",
+                novelty::mildest(rule)
+            );
+        }
+        Measure::LogRate => {
+            return format!(
+                "log lines of one kind over {number} times the usual of the hour, and {FLOOR} a minute, for {hold}"
+            );
+        }
+        Measure::LogSeverity => {
+            return "a kind of log line that was notice or milder comes as an error or worse"
+                .to_owned();
         }
         Measure::TargetDown => {
             return format!(

@@ -105,6 +105,9 @@ impl Subjects {
                 | Measure::MemoryPressure
                 | Measure::IoPressure
                 | Measure::Silent
+                | Measure::NewLogLine
+                | Measure::LogRate
+                | Measure::LogSeverity
                 | Measure::PingLoss
                 | Measure::TargetDown => None,
             };
@@ -151,6 +154,9 @@ impl Subjects {
             | Measure::MemoryPressure
             | Measure::IoPressure
             | Measure::Silent
+            | Measure::NewLogLine
+            | Measure::LogRate
+            | Measure::LogSeverity
             | Measure::PingLoss
             | Measure::TargetDown => &[],
         }

@@ -64,6 +64,10 @@ fn incident(severity: Severity, late: bool) -> Incident {
         pages: VecDeque::new(),
         policy: Vec::new(),
         closed_ms: None,
+        kind: crate::incident::Kind::Fault,
+        lines: Vec::new(),
+        hosts: std::collections::BTreeSet::new(),
+        kinds_more: 0,
     }
 }
 

@@ -48,6 +48,7 @@ fn incident(
         }],
         told: Vec::new(),
         why: Vec::new(),
+        lines: Vec::new(),
     }
 }
 

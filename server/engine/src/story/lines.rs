@@ -36,7 +36,15 @@ pub fn effect_line(
                     let (incident, fine) = (&content.incident, content.fine);
                     let severity = word(incident.severity);
                     let fine = format!("{} of {} fine", fine.0, fine.1);
-                    format!("{} {severity} {}; {fine}", incident.name, incident.what)
+                    let line = content
+                        .last
+                        .as_ref()
+                        .filter(|(_, last)| last.contains(" | "));
+                    let line = line.map_or(String::new(), |(_, last)| format!("; LAST {last}"));
+                    format!(
+                        "{} {severity} {}; {fine}{line}",
+                        incident.name, incident.what
+                    )
                 }
                 Content::Review(review) => review.sentence.clone(),
                 Content::Test => String::new(),
@@ -290,6 +298,16 @@ pub(super) fn incident(incident: &Incident, zone: &TimeZone) -> Vec<String> {
             a.state,
             a.evidence.len(),
             a.why
+        ));
+    }
+    for line in &i.lines {
+        let severity = dawnwatch_proto::api::severity_word(line.severity);
+        out.push(format!(
+            "  line {} {} {} {severity}: {}",
+            when(line.time, zone),
+            line.name,
+            line.source,
+            line.text
         ));
     }
     for t in &i.told {

@@ -50,6 +50,8 @@ pub(super) struct HostModel {
     pub(super) counters: BTreeMap<String, f64>,
     /// Loss owed to each target, in probes.
     owed: BTreeMap<String, f64>,
+    /// Shapes of its log lines, by its own number.
+    pub(super) shapes: BTreeMap<String, u32>,
 }
 
 impl HostModel {
@@ -93,6 +95,7 @@ impl HostModel {
             values: BTreeMap::new(),
             counters: BTreeMap::new(),
             owed: BTreeMap::new(),
+            shapes: BTreeMap::new(),
         }
     }
 

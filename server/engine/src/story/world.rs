@@ -27,7 +27,7 @@ pub struct World {
     config: Config,
     zone: TimeZone,
     /// Time as it truly is; the server's wall clock differs by `clock_ms`.
-    true_time: Timestamp,
+    pub(super) true_time: Timestamp,
     clock_ms: i64,
     boot_ms: u64,
     position: u64,
@@ -137,6 +137,13 @@ impl World {
             }
             self.push(Input::Tick);
         }
+    }
+
+    /// Time passes, and neither server nor hosts are there.
+    pub(super) fn idle(&mut self, ms: u64) {
+        self.boot_ms += ms;
+        self.true_time = add_ms(self.true_time, i64::try_from(ms).unwrap_or(0));
+        self.push(Input::Tick);
     }
 
     pub(super) fn until(&mut self, args: &[&str]) -> Result<(), String> {
@@ -392,7 +399,7 @@ impl World {
         }
     }
 
-    fn emit(&mut self, name: &str, item: Item) {
+    pub(super) fn emit(&mut self, name: &str, item: Item) {
         let Some(host) = self.hosts.get_mut(name) else {
             return;
         };
@@ -421,7 +428,7 @@ impl World {
         self.push(Input::Batch(batch));
     }
 
-    fn known(&mut self, name: &str) -> Result<&mut HostModel, String> {
+    pub(super) fn known(&mut self, name: &str) -> Result<&mut HostModel, String> {
         self.hosts
             .get_mut(name)
             .ok_or_else(|| format!("no host {name}"))

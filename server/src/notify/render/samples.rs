@@ -153,6 +153,7 @@ fn content() -> IncidentContent {
             alerts: vec![alert()],
             told: Vec::new(),
             why: Vec::new(),
+            lines: Vec::new(),
         },
         zone: "Europe/Berlin".to_owned(),
         fine: (179, 180),

@@ -98,6 +98,7 @@ fn incident(number: u32, name: &str) -> Incident {
             answer: name.to_owned(),
         }],
         why: vec![format!("critical: {name}")],
+        lines: Vec::new(),
     }
 }
 
