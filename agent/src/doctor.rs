@@ -12,6 +12,7 @@ use crate::cmd::exit;
 use crate::collect::{Collectors, Roots};
 use crate::config::Config;
 use crate::identity::{ConnectError, Identity, connect_raw};
+use crate::logs;
 use crate::probe::permitted;
 use crate::state::{State, StateError, spool_dir};
 
@@ -26,6 +27,9 @@ const CLOCK_MS_MAX: u64 = 30_000;
 
 /// Less free space than this, and the spool will soon take nothing.
 const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// Files that are named; of the rest the number is enough.
+const LOGS_NAMED_MAX: usize = 4;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,7 @@ pub async fn examine(config: &Config, state: &Path, now: Timestamp) -> Vec<Check
         spool(config, state),
         kernel(config.roots()),
         ping(config),
+        logs(&logs::look(&config.logs)),
     ];
     let identity = match Identity::load(state) {
         Err(error) => {
@@ -200,6 +205,49 @@ fn ping(config: &Config) -> Check {
     }
 }
 
+fn logs(seen: &logs::Seen) -> Check {
+    let journal = match &seen.no_journal {
+        None => "the journal".to_owned(),
+        Some(why) => format!("not the journal ({why})"),
+    };
+    let count = |n: usize| match n {
+        0 => "no files".to_owned(),
+        1 => "1 file".to_owned(),
+        n => format!("{n} files"),
+    };
+    let mut said = format!("{journal}, {}", count(seen.files.len()));
+    let names = seen.files.iter().take(LOGS_NAMED_MAX);
+    let names: Vec<_> = names.map(|path| path.display().to_string()).collect();
+    if !names.is_empty() {
+        let more = seen.files.len() - names.len();
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        said.push_str(&format!(": {}{more}", names.join(", ")));
+    }
+    for (path, why) in seen.unreadable.iter().take(LOGS_NAMED_MAX) {
+        said.push_str(&format!("; cannot read {}: {why}", path.display()));
+    }
+    if !seen.unreadable.is_empty() {
+        said.push_str("; let the agent's user read them (on Debian: group adm), or leave them out with [logs] exclude");
+    }
+    if seen.more > 0 {
+        said.push_str(&format!(
+            "; {} more files than are read: name fewer with [logs] files",
+            seen.more
+        ));
+    }
+    let nothing = seen.files.is_empty() && seen.no_journal.is_some();
+    let health = if nothing || !seen.unreadable.is_empty() || seen.more > 0 {
+        Health::Warn
+    } else {
+        Health::Ok
+    };
+    Check::new("logs", health, 0, said)
+}
+
 fn certificate(not_after: Timestamp, now: Timestamp) -> Check {
     let days = (not_after.as_second() - now.as_second()).div_euclid(86_400);
     let row = |health, said: String| Check::new("certificate", health, exit::NOT_ALLOWED, said);
@@ -283,6 +331,35 @@ mod tests {
             assert_eq!(clock(offset).health, want, "{offset} ms");
         }
         assert!(clock(60_000).said.contains("60 s behind"));
+    }
+
+    #[test]
+    fn logs_are_named_and_so_is_what_is_in_the_way() {
+        let mut seen = logs::Seen {
+            files: vec!["/a".into()],
+            ..logs::Seen::default()
+        };
+        let check = logs(&seen);
+        assert_eq!(
+            (check.health, check.said.as_str()),
+            (Health::Ok, "the journal, 1 file: /a")
+        );
+        seen.unreadable.push(("/b".into(), "denied".to_owned()));
+        seen.no_journal = Some("none".to_owned());
+        let check = logs(&seen);
+        assert_eq!(check.health, Health::Warn);
+        assert!(
+            check
+                .said
+                .starts_with("not the journal (none), 1 file: /a; cannot read /b: denied; let"),
+            "{}",
+            check.said
+        );
+        let none = logs::Seen {
+            no_journal: Some("none".to_owned()),
+            ..logs::Seen::default()
+        };
+        assert_eq!(logs(&none).health, Health::Warn);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Family {
                 family.current = Some(tail);
             } else if let Some(tail) = beside() {
                 family.rotated.push(tail);
-            } else {
+            } else if !family.find_copy(&Identity::from(mark), mark.offset) {
                 let path = family.path.display();
                 tracing::warn!(%path, "a log file was removed or compressed before it was read to its end");
             }
@@ -129,9 +129,7 @@ impl Family {
         budget: &mut Budget,
         each: &mut dyn FnMut(Given<'_>),
     ) -> Option<io::Error> {
-        let done = self
-            .look(each)
-            .and_then(|()| self.read(buffer, budget, each));
+        let done = self.look().and_then(|()| self.read(buffer, budget, each));
         let Err(error) = done else {
             self.trouble = None;
             return None;
@@ -141,7 +139,7 @@ impl Family {
     }
 
     /// Looks who is at the path.
-    fn look(&mut self, each: &mut dyn FnMut(Given<'_>)) -> io::Result<()> {
+    fn look(&mut self) -> io::Result<()> {
         let meta = match place(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.rotate();
@@ -151,7 +149,10 @@ impl Family {
         };
         if let Some(tail) = &mut self.current {
             if tail.identity.is_place(meta.dev(), meta.ino()) {
-                return tail.check(each);
+                if let Some((was, told)) = tail.check()? {
+                    self.find_copy(&was, told);
+                }
+                return Ok(());
             }
             self.rotate();
         }
@@ -215,6 +216,18 @@ impl Family {
             self.rotated.push(tail);
             self.find_between(From::Start);
         }
+    }
+
+    /// A file was emptied before it was read to its end: the copy that was made of it, if there is one.
+    fn find_copy(&mut self, was: &Identity, told: u64) -> bool {
+        let copy = self
+            .beside()
+            .iter()
+            .filter(|(_, meta)| !self.reads(meta.dev(), meta.ino()))
+            .find_map(|(path, _)| Tail::copy(path, was, told).ok().flatten());
+        let is_found = copy.is_some();
+        self.rotated.extend(copy);
+        is_found
     }
 
     /// Files that were at the path since the last one that is known, and were renamed before anybody looked.

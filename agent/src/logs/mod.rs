@@ -175,6 +175,42 @@ fn keep(shared: &Shared, batch: Batch) {
     let _ = answer.send(answered);
 }
 
+/// What is read on this host, and what cannot be and why: for `doctor`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Files that are read.
+    pub files: Vec<PathBuf>,
+    /// Files that are there and cannot be read, with the reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// Files beyond the bound.
+    pub more: usize,
+    /// Why the journal is not read; none where it is.
+    pub no_journal: Option<String>,
+}
+
+/// Looks at the logs of this host, as reading them would.
+#[must_use]
+pub fn look(settings: &Settings) -> Seen {
+    let found = places::find(&settings.files, &settings.exclude);
+    let mut seen = Seen {
+        more: found.more,
+        ..Seen::default()
+    };
+    for path in found.files {
+        match std::fs::File::open(&path) {
+            Ok(_) => seen.files.push(path),
+            Err(error) => seen.unreadable.push((path, error.to_string())),
+        }
+    }
+    let off = || Err("it is switched off by [logs] journald".to_owned());
+    let journal = match settings.journald {
+        true => journald::Place::find(settings.journal_directory.as_deref()),
+        false => off(),
+    };
+    seen.no_journal = journal.err();
+    seen
+}
+
 /// Whether a pattern of files can be used.
 ///
 /// # Errors
@@ -193,3 +229,6 @@ pub(crate) fn check_redact(pattern: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod scores;

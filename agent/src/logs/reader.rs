@@ -26,8 +26,8 @@ use super::tail::{Budget, CHUNK_BYTES, From, Given};
 use super::twice::Twins;
 use crate::clock::Clock;
 
-/// Time between two rounds while the spool takes nothing.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Rounds that are left out while the spool takes nothing.
+const PAUSE_ROUNDS: u32 = 5;
 
 /// Rounds between two looks for files that are new.
 const FIND_ROUNDS: usize = 10;
@@ -113,7 +113,7 @@ impl Thread {
                 tracing::warn!("logs are not read for now: {failed}");
                 is_told = true;
             }
-            if self.is_stopped(PAUSE) {
+            if self.is_stopped(self.round * PAUSE_ROUNDS) {
                 return;
             }
         }
@@ -149,7 +149,7 @@ impl Thread {
             if let Some(position) = answered.recv().ok()? {
                 return Some(position);
             }
-            if self.is_stopped(PAUSE) {
+            if self.is_stopped(self.round * PAUSE_ROUNDS) {
                 return None;
             }
         }

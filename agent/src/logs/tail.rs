@@ -1,8 +1,8 @@
 //! One open log file: who it is, how far it was read, what comes next.
 //!
 //! A file is known by device, inode and its **head**, the first KiB: an inode that was given to another file is seen by its
-//! head, and so is a file that was copied and emptied (`copytruncate`) and filled again beyond where it was read. What was
-//! written into it between the last read and the emptying is lost; logrotate itself loses as much.
+//! head, and so is a file that was copied and emptied (`copytruncate`) and filled again beyond where it was read. What was not
+//! read of it by then is read from the copy; what was written between the copying and the emptying, logrotate itself loses.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -23,6 +23,9 @@ pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 /// A file this far behind is not read in full any more: its lines are counted up to where it is near again.
 const LAG_BYTES_MAX: u64 = 64 << 20;
 
+/// So many bytes of a line cost as much to shape as a short line.
+const LINE_COST_BYTES: u64 = 256;
+
 /// What was written before the host was watched is read from this far back.
 pub(crate) const LEARN_BYTES: u64 = 256 * 1024;
 
@@ -39,7 +42,7 @@ pub(crate) struct Identity {
 /// What one round may still cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
-    /// Lines to shape.
+    /// Lines to shape; a long one counts for several.
     pub(crate) lines: u64,
     /// Bytes to read.
     pub(crate) bytes: u64,
@@ -135,32 +138,63 @@ impl Tail {
         }))
     }
 
+    /// Opens a copy of a file that was emptied, where reading of that one stopped, if it is a copy of it.
+    pub(crate) fn copy(path: &Path, of: &Identity, offset: u64) -> io::Result<Option<Tail>> {
+        let Some((file, meta)) = open(path)? else {
+            return Ok(None);
+        };
+        let (head_bytes, head_hash) = head(&file, of.head_bytes as usize)?;
+        let is_copy = head_bytes > 0 && (head_bytes, head_hash) == (of.head_bytes, of.head_hash);
+        if !is_copy || of.is_place(meta.dev(), meta.ino()) || meta.len() < offset {
+            return Ok(None);
+        }
+        let identity = Identity::of(&file, &meta, HEAD_BYTES)?;
+        Ok(Some(Tail {
+            file,
+            identity,
+            offset,
+            framer: Framer::default(),
+            old_until: 0,
+            backlog_until: 0,
+            quiet: 0,
+            seen: None,
+            skipping: false,
+        }))
+    }
+
+    /// Where the first line begins that was not handed out.
+    fn told(&self) -> u64 {
+        self.offset - self.framer.pending()
+    }
+
     /// How far it is told.
     pub(crate) fn mark(&self, path: &Path) -> Mark {
         Mark {
             path: path.to_string_lossy().into_owned(),
-            offset: self.offset - self.framer.pending(),
+            offset: self.told(),
             given_up: self.framer.is_given_up(),
             ..self.identity.mark()
         }
     }
 
     /// Looks at the file anew: whether it is still the same, from its own beginning on. A file that was emptied is begun
-    /// again; the line under way is handed out as it is.
-    pub(crate) fn check(&mut self, each: &mut dyn FnMut(Given<'_>)) -> io::Result<()> {
+    /// again; who it was and how far it was told is given back, for there may be a copy of it.
+    pub(crate) fn check(&mut self) -> io::Result<Option<(Identity, u64)>> {
         let meta = self.file.metadata()?;
         let now = (meta.len(), meta.mtime(), meta.mtime_nsec());
         if self.seen == Some(now) {
-            return Ok(());
+            return Ok(None);
         }
         self.seen = Some(now);
+        let mut emptied = None;
         if !self.identity.is(&self.file, &meta)? {
-            self.framer.end(|raw| each(Given::Line(raw, When::Live)));
+            emptied = Some((self.identity, self.told()));
+            self.framer = Framer::default();
             self.identity = Identity::of(&self.file, &meta, HEAD_BYTES)?;
             (self.offset, self.old_until, self.backlog_until) = (0, 0, 0);
         } else if meta.len() < self.offset {
             // The same head and shorter: its tail was cut off. What is there was read.
-            self.framer.end(|raw| each(Given::Line(raw, When::Live)));
+            self.framer = Framer::default();
             self.offset = meta.len();
         }
         if (self.identity.head_bytes as usize) < HEAD_BYTES
@@ -168,7 +202,7 @@ impl Tail {
         {
             self.identity = Identity::of(&self.file, &meta, HEAD_BYTES)?;
         }
-        Ok(())
+        Ok(emptied)
     }
 
     /// Reads on, as far as the budget goes; whether the end was reached.
@@ -205,7 +239,8 @@ impl Tail {
                 if only_counted {
                     each(Given::Skipped);
                 } else {
-                    budget.lines = budget.lines.saturating_sub(1);
+                    let cost = 1 + raw.bytes.len() as u64 / LINE_COST_BYTES;
+                    budget.lines = budget.lines.saturating_sub(cost);
                     each(Given::Line(raw, when));
                 }
             });
@@ -316,4 +351,80 @@ fn head(file: &File, most: usize) -> io::Result<(u32, u64)> {
         u32::try_from(n).unwrap_or(0),
         mix(hash_of(b"head"), &bytes[..n]),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn read(tail: &mut Tail, lines: u64) -> (bool, u64, u64) {
+        let mut budget = Budget {
+            lines,
+            bytes: 256 << 20,
+        };
+        let (mut shaped, mut skipped) = (0, 0);
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let at_end = tail.read(&mut buffer, &mut budget, &mut |given| match given {
+            Given::Line(..) => shaped += 1,
+            Given::Skipped => skipped += 1,
+        });
+        (at_end.unwrap(), shaped, skipped)
+    }
+
+    #[test]
+    fn a_flood_is_counted_to_the_line_and_a_burst_is_read_in_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        std::fs::write(&path, "").unwrap();
+        let mut tail = Tail::open(&path, From::Start).unwrap().unwrap();
+        let line = format!("{} flood\n", "y".repeat(1_017));
+        let mut file = File::options().append(true).open(&path).unwrap();
+        // More than a reader may be behind: 90 MiB.
+        let flood: u64 = 90 << 10;
+        file.write_all(line.repeat(usize::try_from(flood).unwrap()).as_bytes())
+            .unwrap();
+        let (at_end, shaped, skipped) = read(&mut tail, 5_000);
+        assert!(!at_end && (1_250..=1_350).contains(&shaped), "{shaped}");
+        // Up to half of what it may be behind, which is read in full at its own pace.
+        assert!(
+            skipped.abs_diff(flood - shaped - (32 << 10)) < 200,
+            "{skipped}"
+        );
+        let (mut all, mut rounds) = (shaped + skipped, 0);
+        loop {
+            let (at_end, shaped, skipped) = read(&mut tail, 50_000);
+            assert_eq!(skipped, 0);
+            (all, rounds) = (all + shaped, rounds + 1);
+            if at_end {
+                break;
+            }
+        }
+        assert_eq!((all, rounds > 2), (flood, true));
+    }
+
+    #[test]
+    fn a_file_is_known_again_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        let mut tail = Tail::open(&path, From::Start).unwrap().unwrap();
+        assert_eq!(read(&mut tail, 10).1, 2);
+        assert_eq!(tail.check().unwrap(), None);
+        let mark = tail.mark(&path);
+        assert_eq!(mark.offset, 8);
+        // More of the same file.
+        std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
+        let mut again = Tail::resume(&path, &mark).unwrap().unwrap();
+        assert_eq!(read(&mut again, 10).1, 1);
+        // Emptied and filled beyond where it was read, in the same inode.
+        std::fs::write(&path, "other\nlines\nhere\n").unwrap();
+        assert!(Tail::resume(&path, &mark).unwrap().is_none());
+        assert_eq!(again.check().unwrap().map(|(_, told)| told), Some(14));
+        assert_eq!(read(&mut again, 10).1, 3);
+        // Its tail cut off: what is there was read.
+        std::fs::write(&path, "other\nlines\nhere\n".get(..6).unwrap()).unwrap();
+        assert!(again.check().unwrap().is_some());
+    }
 }

@@ -21,6 +21,7 @@ const QUICK: Duration = Duration::from_millis(2);
 struct Host {
     dir: tempfile::TempDir,
     run: u64,
+    disk: Arc<dyn Disk>,
     settings: Settings,
 }
 
@@ -36,6 +37,7 @@ impl Host {
         Host {
             dir,
             run: 0,
+            disk: Arc::new(RealDisk),
             settings,
         }
     }
@@ -62,12 +64,22 @@ impl Host {
             id: self.run,
             at: Timestamp::UNIX_EPOCH,
         };
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        Spool::open(disk, &self.dir.path().join("spool"), limits, start).unwrap()
+        Spool::open(
+            Arc::clone(&self.disk),
+            &self.dir.path().join("spool"),
+            limits,
+            start,
+        )
+        .unwrap()
     }
 
     /// Reads until all that is there was read, then stops as told, or dies as killed.
     fn read(&mut self, killed: bool, while_reading: impl FnOnce(&Host)) {
+        self.read_until(killed, 0, while_reading);
+    }
+
+    /// The same, and waits until the spool holds so many items.
+    fn read_until(&mut self, killed: bool, items: u64, while_reading: impl FnOnce(&Host)) {
         let shared = Shared::new(self.spool(), None);
         let state = self.dir.path().join("state");
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -82,6 +94,9 @@ impl Host {
                     tokio::time::sleep(QUICK).await;
                 }
                 while_reading(self);
+                while shared.backlog() < items {
+                    tokio::time::sleep(QUICK).await;
+                }
                 tokio::time::sleep(QUICK * 5).await;
             };
             tokio::select! {
@@ -197,4 +212,253 @@ fn a_restart_reads_the_backlog_and_keeps_the_numbers() {
     );
     assert_eq!(told.sum(|c| c.backlog), 3);
     assert!(told.templates.values().all(|t| !t.old));
+}
+
+/// Lines of five shapes with a number each, as a program writes them.
+struct Writer {
+    path: PathBuf,
+    written: BTreeMap<&'static str, u64>,
+    n: u64,
+}
+
+impl Writer {
+    const WORDS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
+
+    fn new(host: &Host) -> Writer {
+        Writer {
+            path: host.path("a.log"),
+            written: BTreeMap::new(),
+            n: 0,
+        }
+    }
+
+    /// Writes a line, in two halves now and then.
+    fn line(&mut self) {
+        self.n += 1;
+        let word = Writer::WORDS[usize::try_from(self.n % 5).unwrap()];
+        let text = format!("{word} began with item {}\n", self.n);
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)
+            .unwrap();
+        let half = if self.n % 7 == 0 { 4 } else { text.len() };
+        file.write_all(&text.as_bytes()[..half]).unwrap();
+        file.write_all(&text.as_bytes()[half..]).unwrap();
+        *self.written.entry(word).or_default() += 1;
+    }
+
+    fn archive(&self, n: u32) -> PathBuf {
+        self.path.with_extension(format!("log.{n}"))
+    }
+
+    /// Moves the archives up by one, as logrotate does.
+    fn make_room(&self) {
+        for n in (1..20).rev() {
+            let _ = fs::rename(self.archive(n), self.archive(n + 1));
+        }
+    }
+
+    fn rename(&self) {
+        self.make_room();
+        fs::rename(&self.path, self.archive(1)).unwrap();
+    }
+
+    fn copy_and_empty(&self) {
+        self.make_room();
+        fs::copy(&self.path, self.archive(1)).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(&self.path)
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+    }
+}
+
+/// Every line once, through rotations of both kinds and kills of the reader at any moment.
+#[test]
+fn every_line_is_told_once_through_rotations_and_kills() {
+    let mut host = Host::new();
+    host.write("a.log", "");
+    let mut writer = Writer::new(&host);
+    host.read(true, |_| {});
+    // A simple generator: the test is the same each time, the interleaving with the reader is not.
+    let mut seed = 7_u64;
+    let mut next = move |n: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % n
+    };
+    let (mut kills, mut renames, mut copies) = (0, 0, 0);
+    for _ in 0..60 {
+        let killed = next(3) > 0;
+        kills += u32::from(killed);
+        host.read(killed, |_| {
+            for _ in 0..next(12) {
+                for _ in 0..=next(30) {
+                    writer.line();
+                }
+                match next(6) {
+                    0 => {
+                        writer.rename();
+                        renames += 1;
+                        writer.line();
+                    }
+                    1 => {
+                        writer.copy_and_empty();
+                        copies += 1;
+                        writer.line();
+                    }
+                    _ => {}
+                }
+                std::thread::sleep(Duration::from_millis(next(6)));
+            }
+        });
+        // While no agent runs.
+        for _ in 0..next(20) {
+            writer.line();
+        }
+        if next(4) == 0 {
+            writer.rename();
+            writer.line();
+        }
+    }
+    host.read(false, |_| {});
+    assert!(
+        kills > 20 && renames > 20 && copies > 20,
+        "{kills} {renames} {copies}"
+    );
+    let told = host.told();
+    let by_word: BTreeMap<_, _> = told
+        .by_text()
+        .into_iter()
+        .map(|(text, n)| (text.split(' ').next().unwrap().to_owned(), n))
+        .collect();
+    let want: BTreeMap<_, _> = writer
+        .written
+        .iter()
+        .map(|(word, n)| ((*word).to_owned(), *n))
+        .collect();
+    assert_eq!(by_word, want);
+    assert_eq!(told.sum(|c| c.lines_skipped), 0);
+}
+
+#[test]
+fn odd_files_harm_nothing() {
+    let mut host = Host::new();
+    host.write("a.log", "");
+    host.write("first.log", "");
+    fs::hard_link(host.path("first.log"), host.path("linked.log")).unwrap();
+    fs::create_dir(host.path("dir.log")).unwrap();
+    host.write("a.log.1.gz", "never read\n");
+    std::os::unix::fs::symlink(host.path("gone"), host.path("dangling.log")).unwrap();
+    host.read(false, |host| {
+        let mut long = vec![b'x'; 10 << 20];
+        long.extend_from_slice(b"\nERROR \xff\x00 \x1b[31m odd\r\nlast words\n");
+        fs::write(host.path("a.log"), long).unwrap();
+        host.write("first.log", "once only\n");
+    });
+    let told = host.told();
+    let by_text = told.by_text();
+    assert_eq!(by_text.get("last words"), Some(&1), "{by_text:?}");
+    assert_eq!(by_text.get("once only"), Some(&1), "{by_text:?}");
+    assert_eq!(told.counts.values().sum::<u64>(), 4, "{by_text:?}");
+    assert_eq!(
+        told.lines,
+        [(3, "ERROR \u{fffd}\0 \u{1b}[31m odd".to_owned())]
+    );
+}
+
+#[test]
+fn a_spool_that_takes_nothing_stops_the_reading_and_loses_nothing() {
+    let mut host = Host::new();
+    host.write("a.log", "");
+    host.read(false, |_| {});
+    // A spool on a disk without any room: nothing of what is read may count as told.
+    let disk = dawnwatch_segment::sim::SimDisk::new(1);
+    disk.set_capacity(Some(0));
+    let real = std::mem::replace(&mut host.disk, Arc::new(disk));
+    host.write("a.log", "ERROR while the disk is full\n");
+    host.read(false, |host| {
+        host.write("a.log", "and one more\n");
+        std::thread::sleep(Duration::from_millis(50));
+    });
+    host.disk = real;
+    assert!(host.told().counts.is_empty());
+    host.read(false, |_| {});
+    let told = host.told();
+    assert_eq!(
+        told.by_text(),
+        BTreeMap::from([("ERROR while the disk is full", 1), ("and one more", 1)])
+    );
+    assert_eq!(told.lines.len(), 1);
+}
+
+/// The journal, as `systemd-journal-remote` writes one and `journalctl` reads it.
+#[test]
+fn the_journal_is_read_and_its_copy_in_a_file_counts_once() {
+    let remote = Path::new("/lib/systemd/systemd-journal-remote");
+    if !remote.exists() || !Path::new("/usr/bin/journalctl").exists() {
+        println!("SKIPPED: systemd-journal-remote and journalctl are needed");
+        return;
+    }
+    let mut host = Host::new();
+    let journal = host.dir.path().join("journal");
+    fs::create_dir(&journal).unwrap();
+    host.settings.journald = true;
+    host.settings.journal_directory = Some(journal.clone());
+    let write = |name: &str, at: Timestamp, entries: &[(&str, u8, &str)]| {
+        let mut text = String::new();
+        for (i, (program, priority, message)) in entries.iter().enumerate() {
+            let micros = at.as_microsecond() + i64::try_from(i).unwrap();
+            text.push_str(&format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP={i}\n_BOOT_ID=0123456789abcdef0123456789abcdef\nPRIORITY={priority}\nSYSLOG_IDENTIFIER={program}\n_SYSTEMD_UNIT={program}.service\nMESSAGE={message}\n\n"));
+        }
+        let export = journal.join(format!("{name}.export"));
+        fs::write(&export, text).unwrap();
+        let out = journal.join(format!("{name}.journal"));
+        let done = std::process::Command::new(remote)
+            .arg("-o")
+            .arg(out)
+            .arg(export)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    let past = Clock.wall() - jiff::SignedDuration::from_hours(1);
+    write("a", past, &[("sshd", 6, "session opened for user root")]);
+    host.read_until(false, 1, |_| {});
+    // Written while no agent runs: three, one of them by the agent itself, one of them in a file too.
+    host.write("sys.log", "");
+    let now = Clock.wall();
+    write(
+        "b",
+        now,
+        &[
+            ("sshd", 3, "fatal: peer 10.0.0.1 gone"),
+            ("dawnwatch-agent", 3, "our own"),
+            ("cron", 6, "job done"),
+        ],
+    );
+    host.write(
+        "sys.log",
+        "Nov 22 03:00:00 web01 sshd[77]: fatal: peer 10.0.0.1 gone\n",
+    );
+    // Two shapes and a line more.
+    host.read_until(false, 4, |_| {});
+    let told = host.told();
+    let by_text = told.by_text();
+    assert_eq!(
+        by_text.get("fatal: peer <ip> gone"),
+        Some(&1),
+        "{by_text:?} {:?}",
+        told.troubles
+    );
+    assert_eq!(by_text.get("job done"), Some(&1), "{by_text:?}");
+    assert_eq!(by_text.len(), 2, "{by_text:?}");
+    assert_eq!(told.lines, [(3, "fatal: peer 10.0.0.1 gone".to_owned())]);
+    assert!(
+        told.templates
+            .values()
+            .any(|t| t.old && t.source == "sshd.service")
+    );
 }
