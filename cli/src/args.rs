@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::verb::find;
 use crate::verb::{ack, history, hosts, incidents, logs, net, people, review, show, token, why};
 
 /// What is open now; with a verb: what happened, what was watched, why.
@@ -88,6 +89,8 @@ pub(crate) enum Verb {
     Hosts(hosts::Args),
     /// One series of a host as picture and table; without a series the list of them
     History(history::Args),
+    /// Finds hosts, incidents, findings and shapes of log lines by words, however old
+    Find(find::Args),
     /// The sealed nights, latest first
     Nights,
     /// Takes an incident: no further reminders

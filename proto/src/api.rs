@@ -21,6 +21,7 @@
 //! | `POST /api/v1/tokens` with [`NewToken`] | [`Token`] |
 //! | `GET /api/v1/tokens` | `Vec<`[`TokenState`]`>` |
 //! | `GET /api/v1/net` | `Vec<`[`Link`]`>` |
+//! | `GET /api/v1/search?q=&from=&to=&host=&kind=&limit=` (`host`, `incident`, `finding`, `template`) | [`Search`] |
 //! | `GET /api/v1/rules` | `Vec<`[`Rule`]`>` |
 //! | `GET /api/v1/me` | [`Me`] |
 //! | `GET /api/v1/people` | `Vec<`[`PersonState`]`>` |
@@ -435,4 +436,40 @@ pub struct Problem {
     /// Close names, where something was not found.
     #[serde(default)]
     pub suggestions: Vec<String>,
+}
+
+/// What was found by words, latest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    /// Zone to show times in.
+    pub zone: String,
+    /// The things found.
+    pub found: Vec<Found>,
+    /// There are more: narrow the search.
+    pub more: bool,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// `host`, `incident`, `finding` or `template` (the shape of log lines).
+    pub kind: String,
+    /// `I-318`, a host's id, the host's number of a template.
+    pub id: String,
+    /// The host; 0 for the server itself.
+    pub host: HostId,
+    /// The host's name.
+    pub name: String,
+    /// `open`, `acknowledged`, `closed`; a host's own states; empty for a template.
+    pub state: String,
+    /// How bad it got.
+    pub severity: Option<Severity>,
+    /// Since when; when a template was told last, when a host joined.
+    pub since: Timestamp,
+    /// Until when.
+    pub until: Option<Timestamp>,
+    /// What it is, in words.
+    pub text: String,
+    /// The latest sealed night that tells of it.
+    pub night: Option<String>,
 }

@@ -26,6 +26,7 @@ use crate::handout::{self, Handout};
 use crate::history::History;
 use crate::identity::people::People;
 use crate::identity::{self, Enrolment, Identity, Limits};
+use crate::index::{Index, Poke};
 use crate::ingest::Ingest;
 use crate::journal::{self, Journal, Submit, Written};
 use crate::notify::{self, Outbox};
@@ -80,6 +81,8 @@ struct Running {
     targets: Arc<Targets>,
     /// Tells the watch not to wait for anything any more.
     stopping: Arc<AtomicBool>,
+    index: Arc<Index>,
+    poke: Arc<Poke>,
 }
 
 /// The outbox; none once it was stopped: what is decided after that is sent after the next start.
@@ -111,6 +114,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         published,
         release,
         stopping,
+        index,
+        poke,
     } = rooms;
     let (at, damage) = (recovered.at, recovered.damage);
     let journal = Journal {
@@ -137,6 +142,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         handout: Arc::new(Handout::new(settings.agent_binary)),
         targets: Arc::new(targets),
         stopping,
+        index,
+        poke,
     };
     let (stop, stopped) = tokio_watch::channel(false);
     let state = running.state(&history, &published, &stopped, address, &names);
@@ -242,6 +249,8 @@ impl Running {
             data: self.options.data.clone(),
             clock: self.clock,
             history: Arc::clone(history),
+            index: Arc::clone(&self.index),
+            poke: Arc::clone(&self.poke),
             published: Arc::clone(published),
             identity: Arc::clone(&self.identity),
             targets: Arc::clone(&self.targets),
@@ -426,7 +435,11 @@ impl Running {
         } = threads;
         let rooms = tokio::time::timeout(ROOMS_WITHIN, async {
             let _ = self.journal.send(Submit::Stop).await;
-            let joined = tokio::task::spawn_blocking(move || running.map(JoinHandle::join));
+            let joined = tokio::task::spawn_blocking(move || {
+                let joined = running.map(JoinHandle::join);
+                self.index.stop();
+                joined
+            });
             joined.await
         });
         let in_time = rooms.await.is_ok();

@@ -129,6 +129,12 @@ impl Ledger {
         self.position
     }
 
+    /// The last frame; 0 where there is none.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.log.next_position() - 1
+    }
+
     /// The head of the hash chain, hex.
     #[must_use]
     pub fn head(&self) -> String {
@@ -173,6 +179,49 @@ pub fn walk(disk: &Arc<dyn Disk>, data: &Path, mut see: impl FnMut(Frame)) -> Re
                     why,
                 });
             }
+        }
+    }
+    Ok(())
+}
+
+/// A frame and where it stands.
+#[derive(Debug)]
+pub struct Seen {
+    /// Its position in the ledger.
+    pub frame: u64,
+    /// What it says.
+    pub of: Frame,
+}
+
+/// Shows the frames `from` to `until` of a ledger that may still be growing behind them. What is damaged is passed over and
+/// logged: [`verify`] is who judges a ledger.
+///
+/// # Errors
+/// Where the log cannot be read, or `see` says so.
+pub fn walk_from<E: From<Error>>(
+    disk: &Arc<dyn Disk>,
+    data: &Path,
+    from: u64,
+    until: u64,
+    mut see: impl FnMut(Seen) -> Result<(), E>,
+) -> Result<(), E> {
+    let reader = Reader::open(Arc::clone(disk), &data.join("ledger"), *b"LEDG", from);
+    for read in reader.map_err(Error::from)? {
+        match read.map_err(Error::from)? {
+            Read::Frame { position, .. } if position > until => break,
+            Read::Frame { position, payload } => match decode(position, &payload) {
+                Ok((_, of)) => see(Seen {
+                    frame: position,
+                    of,
+                })?,
+                Err(error) => tracing::warn!(%error, "ledger frame passed over"),
+            },
+            Read::Damage { from_position, .. } if from_position > until => break,
+            Read::Damage {
+                from_position,
+                bytes,
+                ..
+            } => tracing::warn!(from_position, bytes, "damage in the ledger passed over"),
         }
     }
     Ok(())

@@ -15,6 +15,7 @@
 //! - [`nights`]: sealed reviews.
 //! - [`published`]: what readers see.
 //! - [`history`]: the head and the hour files.
+//! - [`index`]: finds what ledger and history hold; may be deleted.
 //! - [`notify`]: the outbox and its channels.
 //! - [`targets`]: who pings whom.
 //! - [`api`]: the JSON API.
@@ -30,6 +31,7 @@ pub mod config;
 pub mod handout;
 pub mod history;
 pub mod identity;
+pub mod index;
 pub mod ingest;
 pub mod journal;
 pub mod ledger;

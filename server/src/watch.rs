@@ -26,6 +26,7 @@ use crate::checkpoint;
 use crate::history::events::EventRow;
 use crate::history::head::Row;
 use crate::history::{self, History};
+use crate::index::Poke;
 use crate::journal::{self, Group, Held, Release, Written};
 use crate::ledger::{self, Frame, Ledger};
 use crate::nights;
@@ -133,6 +134,8 @@ pub struct Tools {
     pub release: Release,
     /// Whether the server stops: a full disk is waited for no longer.
     pub stopping: Arc<AtomicBool>,
+    /// Told how far the ledger is durable.
+    pub poke: Arc<Poke>,
     /// [`Engine::step`], or what a test puts before it.
     pub step: Step,
 }
@@ -302,6 +305,7 @@ impl Watch {
         };
         self.with_room(|watch| watch.write_nights(&mut frame.effects))?;
         self.with_room(|watch| Ok(watch.ledger.append(&frame)?))?;
+        self.tools.poke.ledger(self.ledger.frames());
         if !self.live {
             return Ok(());
         }

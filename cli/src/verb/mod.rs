@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub(crate) mod ack;
+pub(crate) mod find;
 pub(crate) mod history;
 pub(crate) mod hosts;
 pub(crate) mod incidents;
@@ -29,6 +30,7 @@ pub(crate) fn run(verb: Option<&Verb>, session: &Session) -> Result<Answer, Fail
         Some(Verb::Incidents(args)) => incidents::run(args, session),
         Some(Verb::Hosts(args)) => hosts::run(args, session),
         Some(Verb::History(args)) => history::run(args, session),
+        Some(Verb::Find(args)) => find::run(args, session),
         Some(Verb::Nights) => nights::run(session),
         Some(Verb::Ack(args)) => ack::run(args, session),
         Some(Verb::Token(verb)) => token::run(verb, session),

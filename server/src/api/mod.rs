@@ -8,6 +8,7 @@ pub(crate) mod answer;
 mod hosts;
 mod logs;
 pub(crate) mod read;
+mod search;
 pub(crate) mod write;
 mod write;
 
@@ -25,6 +26,7 @@ use crate::clock::Clock;
 use crate::handout::Handout;
 use crate::history::History;
 use crate::identity::Identity;
+use crate::index::{Index, Poke};
 use crate::journal::Submit;
 use crate::published::Published;
 use crate::targets::Targets;
@@ -40,6 +42,10 @@ pub struct State {
     pub clock: Clock,
     /// Points come from here.
     pub history: Arc<History>,
+    /// Finds what is no longer in the view.
+    pub index: Arc<Index>,
+    /// Knows how far the ledger goes.
+    pub poke: Arc<Poke>,
     /// Everything else that is read.
     pub published: Arc<Published>,
     /// Tokens.
@@ -100,6 +106,7 @@ pub fn router() -> Router<Arc<State>> {
         .route("/api/v1/incidents", get(read::incidents))
         .route("/api/v1/incidents/{id}", get(read::incident))
         .route("/api/v1/incidents/{id}/ack", post(write::acknowledge))
+        .route("/api/v1/search", get(search::search))
         .route("/api/v1/review", get(read::review))
         .route("/api/v1/nights", get(read::nights))
         .route("/api/v1/rules", get(read::rules))

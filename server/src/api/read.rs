@@ -96,7 +96,14 @@ pub(super) async fn incident(
     Shared(state): Shared<Arc<State>>,
     Path(id): Path<String>,
 ) -> Answer<Incident> {
-    find_incident(&state, &id).map(Json)
+    let failure = match find_incident(&state, &id) {
+        Ok(incident) => return Ok(Json(incident)),
+        Err(failure) => failure,
+    };
+    super::search::old_incident(&state, &id)
+        .await?
+        .map(Json)
+        .ok_or(failure)
 }
 
 pub(crate) fn find_incident(state: &State, id: &str) -> Result<Incident, Failure> {

@@ -20,6 +20,7 @@ use super::{api, journal, nights, notice, notify, submit_soon, watch};
 use crate::config::{self, Mistakes};
 use crate::handout::{Handout, Offer, install_line};
 use crate::identity::{First, HostRecord};
+use crate::index::{Index, Poke};
 use crate::{history, ledger};
 
 /// How the server was called.
@@ -377,6 +378,8 @@ pub(super) struct Rooms {
     pub(super) published: Arc<Published>,
     pub(super) release: journal::Release,
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) index: Arc<Index>,
+    pub(super) poke: Arc<Poke>,
 }
 
 /// Opens history and ledger and replays the journal, which goes on at the frame `next_frame`.
@@ -394,6 +397,7 @@ pub(super) fn recover(
     let release: journal::Release = Arc::new(AtomicU64::new(0));
     let stopping = Arc::new(AtomicBool::new(false));
     let (outbox, notices) = (Arc::clone(outbox), journal.clone());
+    let poke = Arc::new(Poke::default());
     let tools = Tools {
         disk,
         data: options.data.clone(),
@@ -408,6 +412,7 @@ pub(super) fn recover(
         notice: Box::new(move |notice| submit_soon(&notices, Input::Server(notice))),
         release: Arc::clone(&release),
         stopping: Arc::clone(&stopping),
+        poke: Arc::clone(&poke),
         step: Engine::step,
     };
     let mut recovered = watch::recover(tools, next_frame)?;
@@ -416,12 +421,18 @@ pub(super) fn recover(
     if recovered.replayed > 0 {
         tracing::info!(inputs = recovered.replayed, "journal replayed");
     }
+    // After recovery: the index follows a ledger and a history that are whole.
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let index = Index::start(disk, &options.data, Arc::clone(&history), Arc::clone(&poke));
+    let index = index.map_err(|error| Failed::thread("index", error))?;
     Ok(Rooms {
         recovered,
         history,
         published,
         release,
         stopping,
+        index: Arc::new(index),
+        poke,
     })
 }
 

@@ -124,6 +124,76 @@ impl History {
     }
 }
 
+/// An event as [`History::events_after`] shows it.
+#[derive(Debug)]
+pub struct Shown {
+    /// Whose.
+    pub host: HostId,
+    /// Its corrected time.
+    pub at: Timestamp,
+    /// A journal position that it came in at, or the last one of the file that it is in.
+    pub position: u64,
+    /// What.
+    pub event: Event,
+}
+
+impl History {
+    /// Shows every event that came in after a journal position, each host's in their order, some of them twice. Returns the
+    /// position up to which all were shown. What is damaged on disk is passed over.
+    ///
+    /// # Errors
+    /// What `see` says.
+    pub fn events_after<E>(
+        &self,
+        position: u64,
+        mut see: impl FnMut(Shown) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        // The head first: what is sealed meanwhile is then in both. Shown last, for it came last.
+        let head = self.head().events_after(position);
+        let mut through = position;
+        for file in self.files() {
+            let position = file.footer.through;
+            if position <= through {
+                continue;
+            }
+            for chunk in file.events_of(None) {
+                let Ok(bytes) = file.read_events(chunk) else {
+                    continue;
+                };
+                for (time_ms, bytes) in decode(&bytes).unwrap_or_default() {
+                    show(chunk.host, time_ms, position, bytes, &mut see)?;
+                }
+            }
+            through = position;
+        }
+        for (host, row) in head {
+            through = through.max(row.position);
+            show(host, row.time_ms, row.position, &row.bytes, &mut see)?;
+        }
+        Ok(through)
+    }
+}
+
+fn show<E>(
+    host: HostId,
+    time_ms: i64,
+    position: u64,
+    bytes: &[u8],
+    see: &mut impl FnMut(Shown) -> Result<(), E>,
+) -> Result<(), E> {
+    let event = pb::Event::decode(bytes).ok().map(Event::from_pb);
+    let Some(Ok(event)) = event else {
+        return Ok(());
+    };
+    let at = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::MAX);
+    see(Shown {
+        host,
+        at,
+        position,
+        event,
+    })
+}
+
 /// The latest events seen so far.
 struct Latest {
     from_ms: i64,

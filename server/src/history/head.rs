@@ -138,6 +138,19 @@ impl Head {
         out
     }
 
+    /// A copy of the events that came in after a journal position, host by host.
+    #[must_use]
+    pub fn events_after(&self, position: u64) -> Vec<(HostId, EventRow)> {
+        let mut out = Vec::new();
+        for (host, rows) in self.sealing.iter().chain(&self.hosts) {
+            let from = rows
+                .events
+                .partition_point(|event| event.position <= position);
+            out.extend(rows.events[from..].iter().map(|e| (*host, e.clone())));
+        }
+        out
+    }
+
     /// Takes note of the schema that a host announced.
     pub fn current(&mut self, host: HostId, schema: SchemaId) {
         self.hosts.entry(host).or_default().latest = Some(schema);

@@ -16,6 +16,7 @@ pub mod schemas;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dawnwatch_proto::{HostId, Schema, SchemaId, Series};
@@ -36,6 +37,9 @@ const FILES_KEPT: usize = 35 * 24;
 /// The head is sealed before the hour is over once its events take this much: a storm of log lines costs more files, never
 /// memory without bound.
 const HEAD_EVENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Says up to which journal position files were removed.
+const EXPIRED: &str = "expired";
 
 /// Why history cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +85,8 @@ pub struct History {
     head: Mutex<Head>,
     files: RwLock<Vec<Arc<HourFile>>>,
     schemas: Schemas,
+    /// Files up to this journal position were removed.
+    expired: AtomicU64,
 }
 
 impl History {
@@ -115,6 +121,9 @@ impl History {
             .and_then(|dir| dir.sync_all())
             .map_err(io("sync directory"))?;
         files.sort_by_key(|file| file.footer.through);
+        // Not there: nothing was removed. Unreadable: at worst what is gone is still found by its words.
+        let expired = fs::read_to_string(dir.join(EXPIRED)).unwrap_or_default();
+        let expired = expired.trim().parse().unwrap_or(0);
         let head = Mutex::new(Head::default());
         Ok((
             History {
@@ -122,6 +131,7 @@ impl History {
                 head,
                 files: RwLock::new(files),
                 schemas,
+                expired: AtomicU64::new(expired),
             },
             damaged,
         ))
@@ -165,6 +175,12 @@ impl History {
     #[must_use]
     pub fn is_heavy(&self) -> bool {
         self.head().event_bytes() >= HEAD_EVENT_BYTES
+    }
+
+    /// What came in up to this journal position is no longer in history.
+    #[must_use]
+    pub fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Acquire)
     }
 
     /// What a checkpoint keeps of the head.
@@ -225,10 +241,26 @@ impl History {
         self.expire_all_but(FILES_KEPT, now)
     }
 
+    /// Removes all files, as if their time had come.
+    #[cfg(test)]
+    pub(crate) fn expire_now(&self) {
+        let late = Timestamp::from_second(365 * 86_400).expect("a year");
+        self.expire_all_but(0, late).expect("files are removed");
+    }
+
     fn expire_all_but(&self, kept: usize, now: Timestamp) -> Result<(), Error> {
         let before = now.as_second() - RAW_DAYS * 86_400;
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         while files.len() > kept && files[0].footer.sealed_s < before {
+            let through = files[0].footer.through;
+            let path = self.dir.join(EXPIRED);
+            crate::checkpoint::replace(&path, format!("{through}\n").as_bytes()).map_err(
+                |source| {
+                    let what = "write";
+                    Error::Io { what, path, source }
+                },
+            )?;
+            self.expired.store(through, Ordering::Release);
             let path = &files[0].path;
             match fs::remove_file(path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

@@ -37,6 +37,7 @@ pub struct Recovered {
 /// Where what is on disk cannot be read at all, or is of a later version.
 pub fn recover(tools: Tools, next_frame: u64) -> Result<Recovered, Error> {
     let ledger = Ledger::open(&tools.disk, &tools.data)?;
+    tools.poke.ledger(ledger.frames());
     let skip = read_skip(&tools.data);
     let mut watch = Watch {
         tools,

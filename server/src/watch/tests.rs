@@ -155,6 +155,7 @@ impl Stage {
             }),
             release: Release::default(),
             stopping: Arc::default(),
+            poke: Arc::default(),
             step,
         }
     }

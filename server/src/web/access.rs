@@ -63,6 +63,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/incidents", VIEWER),
     get("/api/v1/incidents/{id}", VIEWER),
     post("/api/v1/incidents/{id}/ack", OPERATOR),
+    get("/api/v1/search", VIEWER),
     get("/api/v1/review", VIEWER),
     get("/api/v1/nights", VIEWER),
     get("/api/v1/rules", VIEWER),

@@ -1,0 +1,196 @@
+//! An incident that the engine has forgotten, put together from what the ledger keeps of it for ever.
+
+use dawnwatch_engine::Entry;
+use dawnwatch_engine::effect::{Content, Effect, Notification};
+use dawnwatch_engine::input::Outcome;
+use dawnwatch_proto::HostId;
+use dawnwatch_proto::api::{Alert, Incident, Told};
+use dawnwatch_proto::review::Severity;
+use jiff::Timestamp;
+
+use crate::ledger::Frame;
+
+/// Puts an incident together from ledger frames in their order; none where they do not tell of it. What only the engine knew
+/// (bounds, samples around the start) and no message carried is gone; `why` says so.
+pub fn incident(id: &str, frames: &[Frame]) -> Option<Incident> {
+    let mut found: Option<Incident> = None;
+    for frame in frames {
+        for effect in &frame.effects {
+            match effect {
+                Effect::Record(entry) => record(&mut found, id, frame.wall, entry),
+                Effect::Notify(notification) => notify(&mut found, id, notification),
+                Effect::SealNight(review) => {
+                    let mut rows = review.critical.iter().chain(&review.today);
+                    let row = rows
+                        .find(|row| row.id == id)
+                        .or_else(|| review.healed.iter().find(|row| row.id == id));
+                    if let (Some(row), Some(incident)) = (row, found.as_mut()) {
+                        incident.name.clone_from(&row.subject);
+                        incident.what.clone_from(&row.what);
+                        incident.service.clone_from(&row.service);
+                        incident.owner.clone_from(&row.owner);
+                        incident.cause.clone_from(&row.cause);
+                        incident.turned.clone_from(&row.turned);
+                    }
+                }
+            }
+        }
+    }
+    if let Some(incident) = &mut found {
+        incident
+            .why
+            .push("told from the ledger: samples and bounds of so old an incident are in its night's review".to_owned());
+    }
+    found
+}
+
+fn record(found: &mut Option<Incident>, id: &str, wall: Timestamp, entry: &Entry) {
+    match entry {
+        Entry::Incident {
+            id: of,
+            host,
+            state,
+            severity,
+            at,
+            by,
+            what,
+        } if of == id => {
+            let incident = found.get_or_insert_with(|| empty(id, *host, *at));
+            incident.state.clone_from(state);
+            incident.severity = incident.severity.max(*severity);
+            incident.until = (state == "closed").then_some(*at);
+            if incident.what.is_empty() || state == "open" {
+                incident.what.clone_from(what);
+            }
+            if state == "acknowledged" {
+                incident.taken = Some((by.clone(), *at));
+            }
+        }
+        Entry::Alert {
+            incident: of,
+            rule,
+            host,
+            series,
+            state,
+            severity,
+            at,
+            observed,
+            why,
+        } if of == id => {
+            let incident = found.get_or_insert_with(|| empty(id, *host, *at));
+            incident.severity = incident.severity.max(*severity);
+            let known = incident
+                .alerts
+                .iter()
+                .position(|alert| alert.rule == *rule && alert.series == *series);
+            let i = known.unwrap_or_else(|| {
+                incident
+                    .alerts
+                    .push(first(rule, series, *severity, *at, *observed));
+                incident.alerts.len() - 1
+            });
+            let alert = &mut incident.alerts[i];
+            alert.state.clone_from(state);
+            alert.severity = alert.severity.max(*severity);
+            alert.why.clone_from(why);
+            alert.observed = *observed;
+            match state.as_str() {
+                "firing" => alert.fired = alert.fired.or(Some(*at)),
+                "resolved" => alert.until = Some(*at),
+                _ => {}
+            }
+        }
+        Entry::Delivered {
+            key,
+            outcome,
+            answer,
+        } if key.split('/').next() == Some(id) => {
+            let channel = key.rsplit('/').next().unwrap_or_default();
+            let told = found.as_mut().and_then(|incident| {
+                let mut told = incident.told.iter_mut();
+                told.find(|told| told.channel == channel && told.fate == "pending")
+            });
+            if let Some(told) = told {
+                told.at = Some(wall);
+                told.answer.clone_from(answer);
+                told.fate = match outcome {
+                    Outcome::Arrived => "arrived",
+                    Outcome::Refused => "lost",
+                    Outcome::Struggling => "pending",
+                }
+                .to_owned();
+            }
+        }
+        Entry::Incident { .. }
+        | Entry::Alert { .. }
+        | Entry::Delivered { .. }
+        | Entry::Host { .. }
+        | Entry::Server { .. }
+        | Entry::Sealed { .. }
+        | Entry::Person { .. } => {}
+    }
+}
+
+/// A message carries the incident as it stood: more than the entries say.
+fn notify(found: &mut Option<Incident>, id: &str, notification: &Notification) {
+    let Content::Incident(content) = &notification.content else {
+        return;
+    };
+    if content.incident.id != id {
+        return;
+    }
+    let told = found
+        .take()
+        .map(|incident| incident.told)
+        .unwrap_or_default();
+    let mut incident = content.incident.clone();
+    incident.told = told;
+    incident.told.push(Told {
+        channel: notification.channel.clone(),
+        reason: format!("{:?}", notification.reason).to_lowercase(),
+        decided: notification.decided,
+        fate: "pending".to_owned(),
+        at: None,
+        answer: String::new(),
+    });
+    *found = Some(incident);
+}
+
+fn first(rule: &str, series: &str, severity: Severity, at: Timestamp, observed: f64) -> Alert {
+    Alert {
+        rule: rule.to_owned(),
+        series: series.to_owned(),
+        state: String::new(),
+        severity,
+        since: at,
+        fired: None,
+        until: None,
+        why: String::new(),
+        observed,
+        worst: observed,
+        bound: 0.0,
+        evidence: Vec::new(),
+        late: false,
+    }
+}
+
+fn empty(id: &str, host: HostId, at: Timestamp) -> Incident {
+    Incident {
+        id: id.to_owned(),
+        host,
+        name: host.to_string(),
+        service: None,
+        owner: None,
+        state: "open".to_owned(),
+        severity: Severity::Info,
+        what: String::new(),
+        since: at,
+        turned: None,
+        until: None,
+        taken: None,
+        cause: "cause unknown".to_owned(),
+        alerts: Vec::new(),
+        told: Vec::new(),
+        why: Vec::new(),
+    }
+}
