@@ -10,7 +10,6 @@ mod logs;
 pub(crate) mod read;
 mod search;
 pub(crate) mod write;
-mod write;
 
 use std::fs;
 use std::io;

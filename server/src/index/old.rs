@@ -192,5 +192,6 @@ fn empty(id: &str, host: HostId, at: Timestamp) -> Incident {
         alerts: Vec::new(),
         told: Vec::new(),
         why: Vec::new(),
+        lines: Vec::new(),
     }
 }
