@@ -164,10 +164,10 @@ impl Browser {
     pub fn console(&self) -> anyhow::Result<Vec<String>> {
         let entries = self.post("/se/log", &json!({"type": "browser"}))?;
         let entries = entries.as_array().cloned().unwrap_or_default();
-        Ok(entries
-            .iter()
-            .map(|entry| format!("{} {}", entry["level"], entry["message"]))
-            .collect())
+        // What has the level DEBUG is advice to whoever writes pages, no fault.
+        let told = entries.iter().filter(|entry| entry["level"] != "DEBUG");
+        let told = told.map(|entry| format!("{} {}", entry["level"], entry["message"]));
+        Ok(told.collect())
     }
 
     /// The whole page as PNG.
@@ -175,10 +175,11 @@ impl Browser {
     /// # Errors
     /// What the browser says.
     pub fn picture(&self) -> anyhow::Result<Vec<u8>> {
-        let answer = self.devtools(
-            "Page.captureScreenshot",
-            &json!({"captureBeyondViewport": true}),
-        )?;
+        let size = &self.devtools("Page.getLayoutMetrics", &json!({}))?["cssContentSize"];
+        let clip =
+            json!({"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1});
+        let wanted = json!({"captureBeyondViewport": true, "clip": clip});
+        let answer = self.devtools("Page.captureScreenshot", &wanted)?;
         let text = answer["data"].as_str().context("a picture")?;
         Ok(data_encoding::BASE64.decode(text.as_bytes())?)
     }
@@ -220,15 +221,25 @@ impl Browser {
         );
         stream.write_all(head.as_bytes())?;
         stream.write_all(body.as_bytes())?;
-        let mut answer = Vec::new();
-        stream
-            .read_to_end(&mut answer)
-            .with_context(|| format!("{method} {path}"))?;
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .context("an answer with a head")?;
-        let value: Value = serde_json::from_str(body).with_context(|| format!("{path}: {head}"))?;
+        // It keeps the connection open whatever it is asked: the length says where an answer ends.
+        let mut stream = BufReader::new(stream);
+        let (mut head, mut length) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") {
+            let from = head.len();
+            let read = stream.read_line(&mut head);
+            ensure!(
+                read.with_context(|| format!("{method} {path}"))? > 0,
+                "{method} {path}: cut off"
+            );
+            let line = head[from..].to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body)?;
+        let value: Value =
+            serde_json::from_slice(&body).with_context(|| format!("{path}: {head}"))?;
         ensure!(
             head.starts_with("HTTP/1.1 200"),
             "{method} {path}: {}",

@@ -1,14 +1,11 @@
 //! The pages in a real browser, over a real server with real agents: at three widths, in light and dark, with and without
 //! scripts. Nothing may overflow or overlap, the console must stay empty, and axe must find nothing.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use dawnwatch_proto::api::{Host, Incident, NightHead};
+use dawnwatch_proto::api::{Host, Incident, NightHead, SetupLink};
 use dawnwatch_proto::review::Severity;
 use dawnwatch_tests::browser::{Browser, Look};
 use dawnwatch_tests::house::{Agent, Server, ServerOptions, binary};
@@ -49,7 +46,10 @@ importance = "high"
 
 struct House {
     server: Server,
-    page: SocketAddr,
+    /// Where its pages are, without the slash.
+    page: String,
+    /// The way in for the first admin.
+    link: String,
     incident: String,
     _agents: Vec<Agent>,
     dir: tempfile::TempDir,
@@ -104,10 +104,18 @@ impl House {
             let hosts: Vec<Host> = server.get("/api/v1/hosts").ok()?;
             hosts.into_iter().find(|host| host.state == "silent")
         });
-        let page = relay(data.join("api.sock"));
+        let setup: SetupLink = server
+            .post("/api/v1/admin-link", &serde_json::json!({}))
+            .expect("a link");
+        let (page, _) = setup
+            .link
+            .split_once("/setup")
+            .expect("the link of the set-up");
+        let page = page.to_owned();
         House {
             server,
             page,
+            link: setup.link,
             incident: incident.id,
             _agents: agents,
             dir,
@@ -115,7 +123,7 @@ impl House {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.page)
+        format!("{}{path}", self.page)
     }
 
     fn pages(&self) -> Vec<(&'static str, String)> {
@@ -132,44 +140,31 @@ impl House {
             ("rules", "/rules"),
             ("about", "/about"),
             ("missing", "/hosts/db03.branch-office.example.com"),
+            ("login", "/login"),
+            ("account", "/account"),
         ]
         .map(|(name, path)| (name, path.to_owned()))
         .to_vec()
     }
 }
 
-/// Lets a browser reach the Unix socket, where root needs no login: each connection is carried over byte by byte.
-fn relay(socket: PathBuf) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        for browser in listener.incoming().flatten() {
-            let Ok(server) = UnixStream::connect(&socket) else {
-                continue;
-            };
-            let (Ok(browser_in), Ok(server_in)) = (browser.try_clone(), server.try_clone()) else {
-                continue;
-            };
-            std::thread::spawn(move || carry(browser_in, server_in));
-            std::thread::spawn(move || back(server, browser));
-        }
-    });
-    address
-}
-
-fn carry(mut from: TcpStream, mut to: UnixStream) {
-    let _ = std::io::copy(&mut from, &mut to);
-    let _ = to.shutdown(std::net::Shutdown::Write);
-}
-
-fn back(mut from: UnixStream, mut to: TcpStream) {
-    let mut bytes = [0; 16 * 1024];
-    while let Ok(count) = from.read(&mut bytes) {
-        if count == 0 || to.write_all(&bytes[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = to.shutdown(std::net::Shutdown::Both);
+/// Opens the one-time link, chooses a name and a password, and so becomes an admin.
+fn sign_in(browser: &Browser, house: &House) {
+    browser.go(&house.link).expect("the link");
+    assert_eq!(
+        faults(browser, true).expect("an inspection"),
+        Vec::<String>::new(),
+        "the set-up"
+    );
+    browser.write("#name", "M. Ito").expect("a name");
+    browser
+        .write("#password", "four words are easy")
+        .expect("a password");
+    browser
+        .write("#again", "four words are easy")
+        .expect("the same");
+    browser.click("main button").expect("it is set");
+    assert_eq!(browser.url().expect("a place"), house.url("/"));
 }
 
 /// What is wrong with the page that the browser shows.
@@ -219,6 +214,7 @@ fn pages_are_whole_at_every_width_in_every_colour_with_and_without_scripts() {
     }
     let house = House::build();
     let browser = Browser::start(&house.dir.path().join("profile")).expect("a browser");
+    sign_in(&browser, &house);
     let mut wrong = Vec::new();
     for script in [true, false] {
         for width in WIDTHS {
@@ -304,6 +300,7 @@ fn what_people_do_works_with_and_without_scripts() {
     }
     let house = House::build();
     let browser = Browser::start(&house.dir.path().join("profile")).expect("a browser");
+    sign_in(&browser, &house);
     for script in [false, true] {
         let look = Look {
             width: 360,
@@ -351,7 +348,9 @@ fn what_people_do_works_with_and_without_scripts() {
     assert_eq!(taken.state, "acknowledged");
     let shown = browser.evaluate("document.body.innerText").expect("a text");
     assert!(
-        shown.as_str().is_some_and(|text| text.contains("by root")),
+        shown
+            .as_str()
+            .is_some_and(|text| text.contains("by M. Ito")),
         "{shown}"
     );
     // Under the pointer the picture becomes a chart that can be read.

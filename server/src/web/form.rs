@@ -11,9 +11,10 @@ use super::page;
 use crate::api::{Failure, failure};
 
 /// A page with forms.
-#[derive(Debug, Default, Template)]
+#[derive(Debug, Template)]
 #[template(path = "form.html")]
 pub(super) struct FormPage {
+    shell: page::Shell,
     title: &'static str,
     lead: String,
     wrong: String,
@@ -90,8 +91,10 @@ impl FormPage {
     pub(super) fn new(title: &'static str, lead: impl Into<String>) -> FormPage {
         FormPage {
             title,
+            shell: page::Shell::bare(title),
             lead: lead.into(),
-            ..FormPage::default()
+            wrong: String::new(),
+            forms: Vec::new(),
         }
     }
 

@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 
 /// Where assets are, as pages name them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Assets {
-    pub(super) style: String,
-    pub(super) script: String,
-    pub(super) icon: String,
-    pub(super) uplot: String,
-    pub(super) uplot_style: String,
+pub(crate) struct Assets {
+    pub(crate) style: String,
+    pub(crate) script: String,
+    pub(crate) icon: String,
+    pub(crate) uplot: String,
+    pub(crate) uplot_style: String,
 }
 
 /// One file of the binary.
@@ -79,12 +79,12 @@ fn asset(stem: &str, ending: &str, kind: &'static str, bytes: &'static [u8]) -> 
 }
 
 /// Where each of them is.
-pub(super) fn names() -> &'static Assets {
+pub(crate) fn names() -> &'static Assets {
     &NAMES
 }
 
 /// `GET /assets/{file}`.
-pub(super) async fn asset_file(Path(name): Path<String>) -> Response {
+pub(crate) async fn asset_file(Path(name): Path<String>) -> Response {
     let Some(asset) = FILES.iter().find(|asset| asset.name == name) else {
         return (
             StatusCode::NOT_FOUND,

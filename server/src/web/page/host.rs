@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::chart::Chart;
 use super::finding::{Block, Finding};
+use super::happened::{Busy, Lines, busiest};
 use super::hosts::{importance, state_tone};
 use super::measured::Measured;
 use super::moment::Moment;
@@ -27,6 +28,12 @@ const INCIDENTS_SHOWN: usize = 10;
 
 /// Incidents whose spans are shaded in the charts: more is a grey picture.
 const SHADES_MAX: usize = 20;
+
+/// Charts show at least so much.
+const SHORTEST: SignedDuration = SignedDuration::from_mins(5);
+
+/// A slot holds two ticks at the usual pace, so that a line has no holes.
+const SLOT_SECONDS_MIN: i64 = 20;
 
 /// A span that can be looked at: its name in the link, how people say it, hours, and slots to draw it in.
 const SPANS: [(&str, &str, i64, usize); 3] = [
@@ -50,6 +57,8 @@ struct Page {
     charts: Vec<Chart>,
     damaged: Vec<String>,
     shade_note: Option<&'static str>,
+    busiest: Option<(Moment, Vec<Busy>)>,
+    lines: Lines,
     block: Block,
 }
 
@@ -85,6 +94,11 @@ async fn draw(visit: &Visit, name: &str, span: &str) -> Result<Page, Failure> {
     let from = to
         .saturating_sub(SignedDuration::from_hours(hours))
         .unwrap_or(Timestamp::MIN);
+    // A host that joined ten minutes ago has no use for fifty empty ones.
+    let latest_from = to.saturating_sub(SHORTEST).unwrap_or(Timestamp::MIN);
+    let from = from.max(host.joined).min(latest_from);
+    let seconds = to.duration_since(from).as_secs();
+    let slots = usize::try_from(seconds / SLOT_SECONDS_MIN).map_or(slots, |most| slots.min(most));
     let shades: Vec<(Timestamp, Timestamp)> = own
         .iter()
         .map(|incident| (incident.since, incident.until.unwrap_or(to)))
@@ -103,12 +117,15 @@ async fn draw(visit: &Visit, name: &str, span: &str) -> Result<Page, Failure> {
             plot.shades.clone_from(&shades);
             Chart::new(&plot, &zone, to)
         });
-        (charts.collect::<Vec<Chart>>(), damaged)
+        let lines = Lines::read(&history, id, (from, to), &zone, to);
+        let busiest = busiest(&history, id, from, to);
+        let busiest = busiest.map(|(at, rows)| (Moment::new(at, &zone, to), rows));
+        (charts.collect::<Vec<Chart>>(), damaged, lines, busiest)
     });
     let drawn = drawn
         .await
         .map_err(|_| unavailable("the history could not be read; see the server's log"));
-    let (charts, damaged) = drawn?;
+    let (charts, damaged, lines, busiest) = drawn?;
     for text in &damaged {
         tracing::warn!(
             host = host.name,
@@ -144,6 +161,8 @@ async fn draw(visit: &Visit, name: &str, span: &str) -> Result<Page, Failure> {
             .collect(),
         shade_note: (shaded && !charts.is_empty())
             .then_some("Shaded: while an incident of this host lasted."),
+        busiest,
+        lines,
         charts,
         damaged: damaged.iter().map(|text| term(text)).collect(),
         block: Block::new(

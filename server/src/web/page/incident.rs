@@ -1,5 +1,7 @@
 //! `/incidents/{id}`: what, since when, why, the evidence, who was told; and taking it.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -10,15 +12,21 @@ use dawnwatch_proto::review::text::{
     duration, number, seconds_between, severity, since, subject, when,
 };
 use dawnwatch_proto::untrusted::term;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::chart::{Chart, Line, Plot, Slot};
 use super::finding::{href, tone};
+use super::happened::Lines;
 use super::moment::Moment;
 use super::visit::{Shell, Visit};
+use crate::api::answer::unavailable;
 use crate::api::read::find_incident;
 use crate::api::write::take;
 use crate::web::person::Person;
+
+/// Log lines are shown from so long before its start to so long after.
+const AROUND: SignedDuration = SignedDuration::from_mins(30);
 
 /// Alerts drawn: each has a chart. A host on fire has a few dozen.
 const ALERTS_MAX: usize = 12;
@@ -50,6 +58,7 @@ struct Page {
     alerts: Vec<Shown>,
     alerts_all: usize,
     alerts_more: usize,
+    lines: Lines,
     told: Vec<ToldShown>,
     told_more: usize,
     why: Vec<String>,
@@ -84,7 +93,25 @@ struct ToldShown {
 
 /// `GET /incidents/{id}`.
 pub(super) async fn page(visit: Visit, Path(id): Path<String>) -> Response {
-    visit.answer(find_incident(&visit.state, &id).map(|incident| draw(&visit, &incident)))
+    let incident = match find_incident(&visit.state, &id) {
+        Ok(incident) => incident,
+        Err(failure) => return visit.failed(failure),
+    };
+    let (history, zone, now) = (
+        Arc::clone(&visit.state.history),
+        visit.zone.clone(),
+        visit.at,
+    );
+    let (host, since) = (incident.host, incident.since);
+    let around = (
+        since.saturating_sub(AROUND).unwrap_or(Timestamp::MIN),
+        since.saturating_add(AROUND).unwrap_or(Timestamp::MAX),
+    );
+    let read = tokio::task::spawn_blocking(move || Lines::read(&history, host, around, &zone, now));
+    let lines = read.await;
+    let lines =
+        lines.map_err(|_| unavailable("the log lines could not be read; see the server's log"));
+    visit.answer(lines.map(|lines| draw(&visit, &incident, lines)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,7 +137,7 @@ pub(super) async fn acknowledge(
     }
 }
 
-fn draw(visit: &Visit, incident: &Incident) -> Page {
+fn draw(visit: &Visit, incident: &Incident, lines: Lines) -> Page {
     let (zone, now) = (&visit.zone, visit.at);
     let id = term(&incident.id);
     let named = subject(&incident.name, incident.service.as_deref());
@@ -168,6 +195,7 @@ fn draw(visit: &Visit, incident: &Incident) -> Page {
             .collect(),
         alerts_all: incident.alerts.len(),
         alerts_more: incident.alerts.len().saturating_sub(ALERTS_MAX),
+        lines,
         told: incident.told[told_more..]
             .iter()
             .map(|told| told_shown(visit, told))

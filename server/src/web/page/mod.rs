@@ -3,7 +3,8 @@
 //! - [`router`]: the routes. Who may use them is decided before a request comes here.
 //! - [`visit`]: one request: who looks, when, in which colours; the frame around each page.
 //! - [`review`], [`now`], [`incidents`], [`incident`], [`hosts`], [`host`], [`plain`]: one file a page.
-//! - [`finding`]: a row, as review, open list and incidents show it. [`chart`]: SVG. [`measured`]: what a host's charts show.
+//! - [`finding`]: a row, as review, open list and incidents show it. [`chart`]: SVG. [`measured`]: what a host's charts show;
+//!   [`happened`]: what it said.
 //! - [`assets`]: style, script and icon under names that carry their hash.
 //!
 //! Templates are in `server/templates`; they escape whatever they print. Text from outside goes through
@@ -12,6 +13,7 @@
 mod assets;
 mod chart;
 mod finding;
+mod happened;
 mod host;
 mod hosts;
 mod incident;
@@ -33,8 +35,8 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 
 use crate::api::{Failure, State};
-pub(super) use visit::Visit;
 use visit::{Ask, THEME_COOKIE, Theme};
+pub(super) use visit::{Shell, Visit};
 
 /// The routes of the pages. Each has its row in [`crate::web::access::ROUTES`].
 pub(super) fn router() -> Router<Arc<State>> {

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 /// `<time datetime="...">Sun 03:12</time>`.
 #[derive(Debug, Clone, PartialEq, Eq, Template)]
 #[template(path = "time.html")]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     iso: String,
     full: String,
     text: String,
@@ -19,12 +19,12 @@ impl HtmlSafe for Moment {}
 
 impl Moment {
     /// As it is said at `now`.
-    pub(super) fn new(at: Timestamp, zone: &TimeZone, now: Timestamp) -> Moment {
+    pub(crate) fn new(at: Timestamp, zone: &TimeZone, now: Timestamp) -> Moment {
         Moment::said(at, zone, when(at, zone, now))
     }
 
     /// With seconds, date and zone in full.
-    pub(super) fn exact(at: Timestamp, zone: &TimeZone) -> Moment {
+    pub(crate) fn exact(at: Timestamp, zone: &TimeZone) -> Moment {
         let text = at
             .to_zoned(zone.clone())
             .strftime("%a %-d %b %Y %H:%M:%S")
@@ -33,7 +33,7 @@ impl Moment {
     }
 
     /// The time of day, to the second.
-    pub(super) fn clock(at: Timestamp, zone: &TimeZone) -> Moment {
+    pub(crate) fn clock(at: Timestamp, zone: &TimeZone) -> Moment {
         let text = at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
         Moment::said(at, zone, text)
     }
@@ -50,7 +50,7 @@ impl Moment {
 
 impl Moment {
     /// What is said.
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 }

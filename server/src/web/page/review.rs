@@ -71,7 +71,10 @@ fn draw(visit: &Visit, id: Option<&str>, wanted: &Wanted) -> Result<Page, Failur
         None => "/".to_owned(),
     };
     let nights = visit.state.published.nights();
-    let words = phrases(&live);
+    let mut words = phrases(&live);
+    if let Some((label, _)) = &mut words.since {
+        *label = label.replacen("SINCE", "Since", 1);
+    }
     let limit = |key: &str, shown: usize| if full == key { ROWS_MAX } else { shown };
     let unwatched: Vec<String> = words
         .unwatched

@@ -25,11 +25,11 @@ use crate::api::answer::bad;
 use crate::web::person::Person;
 
 /// The cookie that keeps the colours; it says nothing about anybody.
-pub(super) const THEME_COOKIE: &str = "dawnwatch-theme";
+pub(crate) const THEME_COOKIE: &str = "dawnwatch-theme";
 
 /// Colours of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Theme {
+pub(crate) enum Theme {
     /// As the system says.
     #[default]
     Auto,
@@ -41,7 +41,7 @@ impl Theme {
     const ALL: [Theme; 3] = [Theme::Auto, Theme::Light, Theme::Dark];
 
     /// How cookie, link and style call it.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Theme::Auto => "auto",
             Theme::Light => "light",
@@ -50,7 +50,7 @@ impl Theme {
     }
 
     /// How people call it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Theme::Auto => "as the system",
             Theme::Light => "light",
@@ -59,7 +59,7 @@ impl Theme {
     }
 
     /// The theme of this name.
-    pub(super) fn named(word: &str) -> Option<Theme> {
+    pub(crate) fn named(word: &str) -> Option<Theme> {
         Theme::ALL.into_iter().find(|theme| theme.word() == word)
     }
 
@@ -81,12 +81,12 @@ impl Theme {
 /// One request for a page, and what it looks at.
 #[derive(Debug)]
 pub(crate) struct Visit {
-    pub(super) state: Arc<State>,
+    pub(crate) state: Arc<State>,
     /// Everything but history, as it stood at one moment.
-    pub(super) view: Arc<View>,
-    pub(super) at: Timestamp,
-    pub(super) zone: TimeZone,
-    pub(super) person: Option<Person>,
+    pub(crate) view: Arc<View>,
+    pub(crate) at: Timestamp,
+    pub(crate) zone: TimeZone,
+    pub(crate) person: Option<Person>,
     theme: Theme,
     path: String,
 }
@@ -114,7 +114,7 @@ impl FromRequestParts<Arc<State>> for Visit {
 
 /// What stands behind the `?`; what cannot be read is answered with a page that says so.
 #[derive(Debug)]
-pub(super) struct Ask<T>(pub(super) T);
+pub(crate) struct Ask<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Arc<State>> for Ask<T> {
     type Rejection = Response;
@@ -131,7 +131,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<State>> for Ask<T> {
 
 impl Visit {
     /// The frame of a page.
-    pub(super) fn shell(&self, title: impl Into<String>, tab: &'static str) -> Shell {
+    pub(crate) fn shell(&self, title: impl Into<String>, tab: &'static str) -> Shell {
         Shell {
             title: title.into(),
             tab,
@@ -146,7 +146,7 @@ impl Visit {
     }
 
     /// What is open, in a line.
-    pub(super) fn strip(&self) -> Strip {
+    pub(crate) fn strip(&self) -> Strip {
         let now = &self.view.now;
         Strip {
             open: now.open.len(),
@@ -161,12 +161,12 @@ impl Visit {
     }
 
     /// A moment as it is said at the time of this visit.
-    pub(super) fn moment(&self, at: Timestamp) -> Moment {
+    pub(crate) fn moment(&self, at: Timestamp) -> Moment {
         Moment::new(at, &self.zone, self.at)
     }
 
     /// The page, or the page that says why there is none.
-    pub(super) fn answer<T: Template>(&self, page: Result<T, Failure>) -> Response {
+    pub(crate) fn answer<T: Template>(&self, page: Result<T, Failure>) -> Response {
         match page {
             Ok(page) => draw(StatusCode::OK, &page),
             Err(failure) => self.failed(failure),
@@ -174,13 +174,13 @@ impl Visit {
     }
 
     /// The page that says why there is none.
-    pub(super) fn failed(&self, Failure(status, problem): Failure) -> Response {
+    pub(crate) fn failed(&self, Failure(status, problem): Failure) -> Response {
         draw(status, &problem::page(self, status, &problem))
     }
 }
 
 /// `9 of 10 hosts live`.
-pub(super) fn live(live: u32, hosts: u32) -> String {
+pub(crate) fn live(live: u32, hosts: u32) -> String {
     match hosts {
         0 => "no host has joined yet".to_owned(),
         1 => format!("{live} of 1 host live"),
@@ -189,7 +189,7 @@ pub(super) fn live(live: u32, hosts: u32) -> String {
 }
 
 /// Renders a page.
-pub(super) fn draw(status: StatusCode, page: &impl Template) -> Response {
+pub(crate) fn draw(status: StatusCode, page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => (status, Html(html)).into_response(),
         Err(error) => {
@@ -206,7 +206,7 @@ pub(super) fn draw(status: StatusCode, page: &impl Template) -> Response {
 /// The line above every page: what is open at this moment.
 #[derive(Debug, Template)]
 #[template(path = "strip.html")]
-pub(super) struct Strip {
+pub(crate) struct Strip {
     open: usize,
     critical: usize,
     hosts: String,
@@ -217,36 +217,36 @@ impl HtmlSafe for Strip {}
 
 /// What every page has around it.
 #[derive(Debug)]
-pub(super) struct Shell {
-    pub(super) title: String,
-    pub(super) tab: &'static str,
+pub(crate) struct Shell {
+    pub(crate) title: String,
+    pub(crate) tab: &'static str,
     /// Whether the page has charts for the script.
-    pub(super) charts: bool,
-    pub(super) theme: Theme,
-    pub(super) back: String,
-    pub(super) person: Option<Person>,
-    pub(super) strip: Option<Strip>,
+    pub(crate) charts: bool,
+    pub(crate) theme: Theme,
+    pub(crate) back: String,
+    pub(crate) person: Option<Person>,
+    pub(crate) strip: Option<Strip>,
     /// The zone of times, and when the page was made.
-    pub(super) made: Option<(String, Moment)>,
-    pub(super) assets: &'static Assets,
+    pub(crate) made: Option<(String, Moment)>,
+    pub(crate) assets: &'static Assets,
 }
 
 /// One entry of the navigation.
 #[derive(Debug)]
-pub(super) struct Tab {
-    pub(super) href: &'static str,
-    pub(super) name: &'static str,
-    pub(super) here: bool,
+pub(crate) struct Tab {
+    pub(crate) href: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) here: bool,
 }
 
 impl Shell {
     /// Whether the visitor may see more than the way in.
-    pub(super) fn inside(&self) -> bool {
+    pub(crate) fn inside(&self) -> bool {
         self.person.is_some()
     }
 
     /// The frame of a page for somebody of whom nothing is known.
-    pub(super) fn bare(title: impl Into<String>) -> Shell {
+    pub(crate) fn bare(title: impl Into<String>) -> Shell {
         Shell {
             title: title.into(),
             tab: "",
@@ -260,7 +260,7 @@ impl Shell {
         }
     }
 
-    pub(super) fn tabs(&self) -> Vec<Tab> {
+    pub(crate) fn tabs(&self) -> Vec<Tab> {
         let tabs = [
             ("/", "Review"),
             ("/now", "Now"),
@@ -279,7 +279,7 @@ impl Shell {
             .collect()
     }
 
-    pub(super) fn themes(&self) -> Vec<(Theme, String)> {
+    pub(crate) fn themes(&self) -> Vec<(Theme, String)> {
         let back = super::encoded(&self.back);
         Theme::ALL
             .into_iter()
