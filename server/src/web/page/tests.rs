@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::history::History;
 use crate::identity::Identity;
 use crate::published::Published;
+use crate::targets::Targets;
 use crate::web::person::Person;
 
 /// What nobody should be able to make a browser, a terminal or an eye believe.
@@ -166,12 +167,16 @@ impl House {
             .collect();
         view.so_far = Arc::new(review);
         let (journal, _) = tokio::sync::mpsc::channel(1);
+        let published = Arc::new(Published::new(view, Vec::new()));
+        let identity = Arc::new(Identity::open(dir.path(), at(0), &[]).unwrap().0);
+        let targets = Targets::new(Arc::clone(&identity), Arc::clone(&published));
         let state = State {
             data: dir.path().to_owned(),
             clock: Clock,
             history: Arc::new(history),
-            published: Arc::new(Published::new(view, Vec::new())),
-            identity: Arc::new(Identity::open(dir.path(), at(0), &[]).unwrap().0),
+            published,
+            identity,
+            targets: Arc::new(targets),
             journal,
             stopped: tokio::sync::watch::channel(false).1,
             agents: "mon01:7443".to_owned(),
