@@ -24,6 +24,7 @@ mod now;
 mod plain;
 mod problem;
 mod review;
+mod slots;
 mod visit;
 
 use std::sync::Arc;
