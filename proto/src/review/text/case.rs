@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::layout::{cut, wrap};
 use super::{Ink, Text, duration, number, seconds_between, severity, sparkline, subject, when};
-use crate::api::{Alert, Incident, Told};
+use crate::api::{Alert, Incident, LogLine, Told, severity_word};
 use crate::review::Severity;
 use crate::untrusted::term;
 
@@ -15,12 +15,19 @@ const ALERTS_MAX: usize = 20;
 /// Notifications drawn, the latest of them.
 const TOLD_MAX: usize = 20;
 
+/// Log lines drawn, the latest of them: what was said last tells most, and a screen has no room for more.
+const LINES_MAX: usize = 10;
+
+/// Rows of the screen that one log line may take: a stack trace in one line would push the rest off it.
+const LINE_ROWS_MAX: usize = 4;
+
 /// Draws everything about an incident that somebody needs who was just woken by it.
 #[must_use]
 pub fn incident(incident: &Incident, zone: &str, at: Timestamp, options: &Text) -> String {
     let mut case = Case::new(incident, zone, at, options);
     case.head();
     case.alerts(false);
+    case.lines();
     case.told();
     case.section("WHY", &incident.why);
     case.out
@@ -33,6 +40,7 @@ pub fn why(incident: &Incident, zone: &str, at: Timestamp, options: &Text) -> St
     case.head();
     case.section("WHY", &incident.why);
     case.alerts(true);
+    case.lines();
     case.out
 }
 
@@ -133,6 +141,10 @@ impl Case<'_> {
             ("OWNER", owner),
             ("TAKEN", taken),
         ] {
+            // A finding about log lines looks for no cause: what was logged is all that is known.
+            if text.is_empty() {
+                continue;
+            }
             let lines = wrap(&text, self.options.columns().saturating_sub(9), 0, 4);
             for (i, line) in lines.iter().enumerate() {
                 self.line(&format!("{:<9}{line}", if i == 0 { label } else { "" }));
@@ -222,6 +234,50 @@ impl Case<'_> {
             let text = each.collect::<Vec<_>>().join(" | ");
             self.wrapped(3, &text);
         }
+    }
+
+    /// What was logged around its start; no section where nothing was.
+    fn lines(&mut self) {
+        let lines = &self.incident.lines;
+        if lines.is_empty() {
+            return;
+        }
+        self.line(&self.options.paint("LOGGED", Ink::Bold));
+        let earlier = lines.len().saturating_sub(LINES_MAX);
+        if earlier > 0 {
+            let id = term(&self.incident.id);
+            self.line(&format!(
+                " {earlier} earlier: dawnwatch show {id} --output json"
+            ));
+        }
+        for line in &lines[earlier..] {
+            let text = self.logged(line);
+            let columns = self.options.columns().saturating_sub(1);
+            for row in wrap(&text, columns, 2, LINE_ROWS_MAX) {
+                self.line(&format!(" {row}"));
+            }
+        }
+    }
+
+    fn logged(&self, line: &LogLine) -> String {
+        let time = line.time.to_zoned(self.zone.clone());
+        let host = if line.name == self.incident.name {
+            String::new()
+        } else {
+            format!("{} ", term(&line.name))
+        };
+        // Before the text: the end of a long one is not drawn.
+        let cut = match line.cut_from {
+            0 => String::new(),
+            bytes => format!(", cut from {bytes} bytes"),
+        };
+        format!(
+            "{} {host}{} {}{cut}: {}",
+            time.strftime("%H:%M:%S"),
+            term(&line.source),
+            severity_word(line.severity),
+            term(&line.text)
+        )
     }
 
     fn told(&mut self) {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::HostId;
-use crate::api::{Alert, Incident, LiveReview, NightHead, Now, Told};
+use crate::api::{Alert, Incident, LiveReview, LogLine, NightHead, Now, Told};
 use crate::review::{
     Change, Coverage, FORMAT, Importance, Messages, Review, Turned, Unwatched, Verdict as V,
 };
@@ -538,6 +538,83 @@ fn case() -> Incident {
         }],
         why: vec!["critical at night: pages (channel ops pages from critical)".to_owned()],
         lines: Vec::new(),
+    }
+}
+
+/// A finding about log lines: it knows no cause, and its lines are what there is to see.
+fn logged() -> Incident {
+    let alert = Alert {
+        rule: "new_log_line".to_owned(),
+        series: String::new(),
+        severity: Severity::Warning,
+        why: "\"TLS handshake failed peer <ip> alert <n>\" (postfix.service, error)".to_owned(),
+        observed: 3.0,
+        worst: 3.0,
+        bound: 0.0,
+        evidence: Vec::new(),
+        late: false,
+        ..case().alerts[0].clone()
+    };
+    let line = |at: &str, name: &str, severity: u8, text: &str| LogLine {
+        time: t(at),
+        host: HostId(1),
+        name: name.to_owned(),
+        severity,
+        source: "postfix.service".to_owned(),
+        text: text.to_owned(),
+        cut_from: 0,
+    };
+    let mut long = line("2026-10-04T01:12:09Z", "db02", 2, &"stack ".repeat(200));
+    long.cut_from = 4_096;
+    Incident {
+        id: "L-052".to_owned(),
+        severity: Severity::Warning,
+        what: "new log line, never seen in 90 days, 3 times".to_owned(),
+        cause: String::new(),
+        alerts: vec![alert],
+        told: Vec::new(),
+        lines: vec![
+            line(
+                "2026-10-04T01:12:08Z",
+                "db02",
+                3,
+                "TLS handshake failed peer 192.0.2.7 alert 40",
+            ),
+            long,
+            line("2026-10-04T01:12:10Z", "web01", 3, HOSTILE),
+        ],
+        ..case()
+    }
+}
+
+#[test]
+fn a_finding_about_log_lines_shows_them() {
+    let at = t("2026-10-05T05:00:00Z");
+    let mut options = Text::screen();
+    let mut found = logged();
+    let shown = incident(&found, "Europe/Berlin", at, &options);
+    check("finding", &shown);
+    check("finding-why", &why(&found, "Europe/Berlin", at, &options));
+    assert!(!shown.contains("CAUSE"), "{shown}");
+    // The last of many, however long and hostile each is.
+    let mut many = vec![found.lines[2].clone(); 40];
+    for line in &mut many {
+        (line.name, line.source) = (HOSTILE.repeat(30), HOSTILE.repeat(30));
+        line.text = HOSTILE.repeat(900);
+    }
+    many.push(found.lines[0].clone());
+    found.lines = many;
+    options.full = Some(Section::Critical);
+    for width in [72, 100] {
+        options.width = width;
+        let text = incident(&found, "Europe/Berlin", at, &options);
+        bounded(&text, &options);
+        assert!(text.contains("31 earlier: dawnwatch show L-052"), "{text}");
+        assert!(
+            text.contains("TLS handshake failed peer 192.0.2.7"),
+            "{text}"
+        );
+        assert!(text.lines().count() < 70, "{text}");
     }
 }
 
