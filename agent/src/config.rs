@@ -229,11 +229,15 @@ impl Check<'_> {
             "spool_hours" => config.spool_hours = self.number(key, value, 1, SPOOL_HOURS_MAX),
             "logs" => self.logs(value, &mut config.logs),
             "roots" => self.roots(config, value),
-            "ping" => match value.get_ref() {
-                DeValue::Boolean(true) => {}
-                DeValue::Boolean(false) => config.ping = Some(Duration::ZERO),
-                _ => self.at(value.span().start, "ping must be true or false"),
-            },
+            "ping" => {
+                if let DeValue::Boolean(on) = value.get_ref() {
+                    if !on {
+                        config.ping = Some(Duration::ZERO);
+                    }
+                } else {
+                    self.at(value.span().start, "ping must be true or false");
+                }
+            }
             "ping_ms" => {
                 let ms = self.number(key, value, PING_MS_MIN, PING_MS_MAX);
                 // Whoever switched it off means it, whatever stands first.

@@ -1,5 +1,6 @@
 //! Knows all rooms: starts them in order, stops them in the other.
 
+mod signals;
 mod start;
 mod web;
 
@@ -16,7 +17,6 @@ use dawnwatch_engine::input::{Input, Notice};
 use dawnwatch_proto::pb::enrolment_server::EnrolmentServer;
 use dawnwatch_proto::untrusted::term;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 use tonic::service::Routes;
 
@@ -36,6 +36,7 @@ use crate::watch::{self, Recovered, Tools, Watch};
 use crate::web::Web;
 use crate::{api, nights};
 
+use signals::Signals;
 pub use start::{Failed, Options, Page, Ready, load_settings};
 
 /// Streams that are told to drain get this long to take their last acknowledgement.
@@ -156,7 +157,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         names,
         first,
         pin: data_encoding::HEXUPPER.encode(&running.identity.pin()),
-        web: people.page,
+        web: people.page.clone(),
     });
     let ended = running
         .until_stopped(&mut threads.failure, &mut signals)
@@ -164,14 +165,12 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     tracing::info!("stopping");
     let _ = stop.send(true);
     running.stopping.store(true, Ordering::Relaxed);
-    tokio::select! {
-        ended = running.shut_down(threads, ended, agents) => {
-            people.api.abort();
-            people.port.abort();
-            ended
-        }
-        () = signals.end() => Err(Failed::Cut),
-    }
+    let ended = tokio::select! {
+        ended = running.shut_down(threads, ended, agents) => ended,
+        () = signals.end() => return Err(Failed::Cut),
+    };
+    people.end();
+    ended
 }
 
 /// What serves people.
@@ -179,6 +178,13 @@ struct Served {
     api: tokio::task::JoinHandle<()>,
     port: tokio::task::JoinHandle<()>,
     page: Option<Page>,
+}
+
+impl Served {
+    fn end(&self) {
+        self.api.abort();
+        self.port.abort();
+    }
 }
 
 /// The threads of journal and watch.
@@ -206,32 +212,6 @@ impl Threads {
             })?,
         ];
         Ok(Threads { running, failure })
-    }
-}
-
-/// What the server is told from outside.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Signals, Failed> {
-        let listen = |kind| signal(kind).map_err(Failed::signals);
-        Ok(Signals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for a signal to end.
-    async fn end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

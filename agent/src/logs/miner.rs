@@ -299,12 +299,12 @@ fn is_value(word: &str) -> bool {
 fn skeleton(masked: &Masked) -> u64 {
     let (mut state, mut at) = (SEED, 0);
     for (from, to) in &masked.words {
-        state = mix(state, masked.text[at..*from as usize].as_bytes());
+        state = mix(state, &masked.text.as_bytes()[at..*from as usize]);
         // A place for the word itself.
         state = mix(state, b"\0");
         at = *to as usize;
     }
-    mix(state, masked.text[at..].as_bytes())
+    mix(state, &masked.text.as_bytes()[at..])
 }
 
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;

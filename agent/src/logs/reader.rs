@@ -266,7 +266,7 @@ impl<'a> Reader<'a> {
             self.tick_ms = now;
             self.lines.shaper.tick();
         }
-        if is_last || self.round % FIND_ROUNDS == 0 {
+        if is_last || self.round.is_multiple_of(FIND_ROUNDS) {
             self.find_new();
         }
         let mut events = std::mem::take(&mut self.untold);

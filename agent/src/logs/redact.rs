@@ -87,16 +87,14 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
         .size_limit(COMPILED_BYTES_MAX)
         .dfa_size_limit(COMPILED_BYTES_MAX)
         .build();
-    let regex = regex.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => {
-            format!("needs more than {COMPILED_BYTES_MAX} bytes: use smaller repetitions")
+    let regex = regex.map_err(|error| {
+        if matches!(error, regex::Error::CompiledTooBig(_)) {
+            return format!("needs more than {COMPILED_BYTES_MAX} bytes: use smaller repetitions");
         }
-        other => {
-            // The crate draws a picture over several lines; the last says what is wrong.
-            let text = other.to_string();
-            let last = text.lines().next_back().unwrap_or_default().trim();
-            last.strip_prefix("error: ").unwrap_or(last).to_owned()
-        }
+        // The crate draws a picture over several lines; the last says what is wrong.
+        let text = error.to_string();
+        let last = text.lines().next_back().unwrap_or_default().trim();
+        last.strip_prefix("error: ").unwrap_or(last).to_owned()
     })?;
     if regex.is_match("") {
         return Err("matches the empty text, so it would match everywhere".to_owned());

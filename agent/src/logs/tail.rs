@@ -310,7 +310,9 @@ impl Identity {
         Identity {
             dev: mark.dev,
             ino: mark.ino,
-            head_bytes: mark.head_bytes.min(HEAD_BYTES as u32),
+            head_bytes: mark
+                .head_bytes
+                .min(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX)),
             head_hash: mark.head_hash,
         }
     }

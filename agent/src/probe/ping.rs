@@ -131,14 +131,11 @@ impl Family {
 
 /// The first line of an error: the crate adds advice of its own, ours is shorter.
 fn plain(error: &io::Error) -> io::Error {
-    let text = match error.kind() {
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error
-            .to_string()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+    let text = if error.kind() == io::ErrorKind::PermissionDenied {
+        "permission denied".to_owned()
+    } else {
+        let text = error.to_string();
+        text.lines().next().unwrap_or_default().to_owned()
     };
     io::Error::new(error.kind(), text)
 }

@@ -18,13 +18,20 @@ pub(super) async fn connect(to: SocketAddr) -> Echo {
     let start = Instant::now();
     match tokio::time::timeout(ANSWER_MAX, TcpStream::connect(to)).await {
         Ok(Ok(_)) => Echo::Answered(start.elapsed()),
-        Ok(Err(error)) => match error.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => {
+        Ok(Err(error)) => {
+            let kind = error.kind();
+            // Who refuses is alive.
+            if matches!(
+                kind,
+                ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+            ) {
                 Echo::Answered(start.elapsed())
+            } else if kind == ErrorKind::PermissionDenied {
+                Echo::Unable
+            } else {
+                Echo::Lost
             }
-            ErrorKind::PermissionDenied => Echo::Unable,
-            _ => Echo::Lost,
-        },
+        }
         Err(_) => Echo::Lost,
     }
 }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::State;
-use super::answer::{Answer, bad, unavailable};
+use super::answer::{Answer, Failure, bad, unavailable};
 use super::read::find_host;
 use crate::history::events::Wanted;
 
@@ -50,14 +50,7 @@ pub(super) async fn lines(
             "the span from {from} to {to} is empty: give an earlier --since"
         )));
     }
-    let mildest = match wanted.severity.as_deref() {
-        None => u8::MAX,
-        Some(word) => severity_named(word).ok_or_else(|| {
-            bad(format!(
-                "severity {word:?} is none of emergency, alert, critical, error, warning, notice, info, debug"
-            ))
-        })?,
-    };
+    let mildest = mildest(wanted.severity.as_deref())?;
     let text = searched(wanted.text)?;
     let limit = wanted.limit.unwrap_or(LINES).clamp(1, LINES_MAX);
     let read = tokio::task::spawn_blocking(move || {
@@ -91,23 +84,11 @@ pub(super) async fn lines(
             let host = view.hosts.iter().find(|host| host.id == id);
             host.map_or_else(|| id.to_string(), |host| host.name.clone())
         };
-        let line = |(id, time, event): (HostId, Timestamp, dawnwatch_proto::Event)| {
-            let EventBody::Line(line) = event.body else {
-                return None;
-            };
-            Some(LogLine {
-                time,
-                host: id,
-                name: name(id),
-                severity: line.severity,
-                source: line.source,
-                text: line.text,
-                cut_from: line.cut_from,
-            })
-        };
+        let events = found.events.into_iter();
+        let lines = events.filter_map(|(id, time, event)| shown(id, name(id), time, event));
         Logs {
             zone: view.now.zone.clone(),
-            lines: found.events.into_iter().filter_map(line).collect(),
+            lines: lines.collect(),
             more: found.more,
             cut,
             damaged: found.damaged,
@@ -116,6 +97,39 @@ pub(super) async fn lines(
     read.await
         .map(Json)
         .map_err(|_| unavailable("the log lines could not be read; see the server's log"))
+}
+
+/// The mildest severity that was asked for; all where none was.
+fn mildest(word: Option<&str>) -> Result<u8, Failure> {
+    let Some(word) = word else {
+        return Ok(u8::MAX);
+    };
+    severity_named(word).ok_or_else(|| {
+        bad(format!(
+            "severity {word:?} is none of emergency, alert, critical, error, warning, notice, info, debug"
+        ))
+    })
+}
+
+/// A whole line as the answer has it.
+fn shown(
+    host: HostId,
+    name: String,
+    time: Timestamp,
+    event: dawnwatch_proto::Event,
+) -> Option<LogLine> {
+    let EventBody::Line(line) = event.body else {
+        return None;
+    };
+    Some(LogLine {
+        time,
+        host,
+        name,
+        severity: line.severity,
+        source: line.source,
+        text: line.text,
+        cut_from: line.cut_from,
+    })
 }
 
 #[derive(Debug, Deserialize)]

@@ -139,8 +139,31 @@ fn bound_of(
     reader.number(section, "bound")
 }
 
+/// A share of a whole.
+fn share(bound: f64) -> Result<(), (String, String)> {
+    if bound > 0.0 && bound <= 1.0 {
+        return Ok(());
+    }
+    let share = if bound > 1.0 && bound <= 100.0 {
+        bound / 100.0
+    } else {
+        0.95
+    };
+    Err((
+        "a share above 0 and up to 1 is wanted".to_owned(),
+        format!("write it like {share}"),
+    ))
+}
+
 /// Whether a bound makes sense for a measure; else why not, and what to write.
 fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
+    let within = |from: f64, to: f64, why: String, hint: &str| {
+        if (from..=to).contains(&bound) {
+            Ok(())
+        } else {
+            Err((why, hint.to_owned()))
+        }
+    };
     match measure {
         Measure::FilesystemUsed
         | Measure::InodesUsed
@@ -153,33 +176,14 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
         | Measure::IoPressure
         | Measure::ConntrackUsed
         | Measure::FileHandlesUsed
-        | Measure::TemperatureOfCritical => {
-            if bound > 0.0 && bound <= 1.0 {
-                return Ok(());
-            }
-            let share = if bound > 1.0 && bound <= 100.0 {
-                bound / 100.0
-            } else {
-                0.95
-            };
-            Err((
-                "a share above 0 and up to 1 is wanted".to_owned(),
-                format!("write it like {share}"),
-            ))
-        }
+        | Measure::TemperatureOfCritical => share(bound),
         Measure::UnitRestarts | Measure::OomKills | Measure::RaidMissing => {
-            if (1.0..=COUNT_MAX).contains(&bound) {
-                return Ok(());
-            }
             let why = format!("a count from 1 to {COUNT_MAX} is wanted");
-            Err((why, "write it like 5".to_owned()))
+            within(1.0, COUNT_MAX, why, "write it like 5")
         }
         Measure::Temperature => {
-            if (CELSIUS_MIN..=CELSIUS_MAX).contains(&bound) {
-                return Ok(());
-            }
             let why = format!("degrees Celsius from {CELSIUS_MIN} to {CELSIUS_MAX} are wanted");
-            Err((why, "the default is 90".to_owned()))
+            within(CELSIUS_MIN, CELSIUS_MAX, why, "the default is 90")
         }
         Measure::FilesystemReadonly
         | Measure::TargetDown
@@ -202,26 +206,21 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
             ))
         }
         Measure::LogRate => {
-            if (LOG_TIMES_MIN..=LOG_TIMES_MAX).contains(&bound) {
-                return Ok(());
-            }
-            Err((
-                "2 to 1000 times the usual are possible".to_owned(),
-                "the default is 4".to_owned(),
-            ))
+            let why = "2 to 1000 times the usual are possible".to_owned();
+            within(LOG_TIMES_MIN, LOG_TIMES_MAX, why, "the default is 4")
         }
         Measure::LogSeverity => Err((
             "this rule has no bound: it is about errors that were none".to_owned(),
             "leave it out; enabled = false turns the rule off".to_owned(),
         )),
         Measure::Silent => {
-            if (SILENT_SECONDS_MIN..=SILENT_SECONDS_MAX).contains(&bound) {
-                return Ok(());
-            }
-            Err((
-                "20s to 24h are possible".to_owned(),
-                "the default is \"30s\"".to_owned(),
-            ))
+            let why = "20s to 24h are possible".to_owned();
+            within(
+                SILENT_SECONDS_MIN,
+                SILENT_SECONDS_MAX,
+                why,
+                "the default is \"30s\"",
+            )
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Invariants: no password, link or token is kept, only its hash. A link works once and for a short time; looking at it
 //! uses nothing up. Ids are never used again, so what the ledger says of an id stays true when its name is gone.
 
+mod book;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use dawnwatch_proto::api::Role;
-use dawnwatch_proto::untrusted::term;
 use jiff::{SignedDuration, Timestamp};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+
+use book::{Book, parse};
 
 use super::password::Password;
 use super::{IdentityError, certificate, files};
@@ -81,29 +84,6 @@ pub struct ScriptToken {
 }
 
 /// A one-time link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Link {
-    /// SHA-256 of the code, hex.
-    hash: String,
-    /// Whose password it sets; none where it makes an admin.
-    person: Option<String>,
-    expires: Timestamp,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Book {
-    version: u32,
-    /// The number of the next person.
-    next: u64,
-    people: BTreeMap<String, PersonRecord>,
-    links: Vec<Link>,
-}
-
-#[derive(Deserialize)]
-struct VersionOnly {
-    version: u32,
-}
-
 /// What a link is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkFor {
@@ -453,89 +433,6 @@ impl People {
         self.book.store(Arc::new(book));
         Ok(out)
     }
-}
-
-impl Book {
-    fn print(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(self).expect("maps with text keys always print");
-        bytes.push(b'\n');
-        bytes
-    }
-
-    fn named(&self, name: &str) -> Option<&PersonRecord> {
-        let name = name.trim().to_lowercase();
-        self.people
-            .values()
-            .find(|one| one.name.to_lowercase() == name)
-    }
-
-    fn named_mut(&mut self, name: &str) -> Result<&mut PersonRecord, PeopleError> {
-        let id = self.named(name).map(|one| one.id.clone());
-        let person = id.and_then(|id| self.people.get_mut(&id));
-        person.ok_or_else(|| PeopleError::Nobody(name.to_owned()))
-    }
-
-    fn add(&mut self, name: &str, role: Role, now: Timestamp) -> Result<PersonRecord, PeopleError> {
-        let chars = name.chars().count();
-        // What would look like another name, or is one that root acts under, is none.
-        let seen = term(name) == name && name.trim() == name;
-        if chars == 0 || chars > NAME_CHARS_MAX || !seen || name.eq_ignore_ascii_case("root") {
-            return Err(PeopleError::Name);
-        }
-        if self.named(name).is_some() {
-            return Err(PeopleError::Taken(name.to_owned()));
-        }
-        if self.people.len() >= PEOPLE_MAX {
-            return Err(full("people", PEOPLE_MAX, "remove those who left"));
-        }
-        let person = PersonRecord {
-            id: format!("P-{}", self.next),
-            name: name.to_owned(),
-            role,
-            password: None,
-            created: now,
-            generation: 0,
-            tokens: Vec::new(),
-        };
-        self.next += 1;
-        self.people.insert(person.id.clone(), person.clone());
-        Ok(person)
-    }
-
-    fn link(&mut self, code: &Code, person: Option<String>) -> Result<(), PeopleError> {
-        if self.links.len() >= LINKS_MAX {
-            return Err(full("open links", LINKS_MAX, "let some be used or run out"));
-        }
-        self.links.push(Link {
-            hash: hash(&code.text),
-            person,
-            expires: code.expires,
-        });
-        Ok(())
-    }
-
-    fn found(&self, code: &str, now: Timestamp) -> Option<&Link> {
-        let hash = hash(code);
-        let is = |link: &Link| bool::from(link.hash.as_bytes().ct_eq(hash.as_bytes()));
-        self.links
-            .iter()
-            .find(|link| is(link) && link.expires > now)
-    }
-}
-
-fn parse(bytes: &[u8]) -> Result<Book, IdentityError> {
-    let damaged = |error: serde_json::Error| IdentityError::Damaged {
-        file: FILE,
-        why: error.to_string(),
-    };
-    let found: VersionOnly = serde_json::from_slice(bytes).map_err(damaged)?;
-    if found.version > VERSION {
-        return Err(IdentityError::Newer {
-            file: FILE,
-            version: found.version,
-        });
-    }
-    serde_json::from_slice(bytes).map_err(damaged)
 }
 
 fn full(what: &'static str, limit: usize, remedy: &'static str) -> PeopleError {

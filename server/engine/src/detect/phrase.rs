@@ -85,9 +85,11 @@ pub(crate) fn bound(rule: &Rule) -> String {
 
 /// A rule's condition, as the table of rules shows it.
 pub(crate) fn condition(rule: &Rule) -> String {
+    if let Some(whole) = whole_condition(rule) {
+        return whole;
+    }
     let bound = words::percent(rule.bound);
     let number = format!("{:.0}", rule.bound);
-    let hold = words::duration(i64::from(rule.hold_seconds) * 1_000);
     let what = match rule.measure {
         Measure::FilesystemUsed => format!("a file system {bound} full or more"),
         Measure::InodesUsed => format!("{bound} of a file system's inodes used or more"),
@@ -101,18 +103,6 @@ pub(crate) fn condition(rule: &Rule) -> String {
         }
         Measure::IoPressure => format!("everything waits for I/O {bound} of the time or more"),
         Measure::UnitFailed => "a systemd unit failed".to_owned(),
-        Measure::UnitRestarts => {
-            return format!(
-                "a systemd unit restarted {number} times or more in {}",
-                window()
-            );
-        }
-        Measure::OomKills => {
-            return format!(
-                "{number} or more processes killed for lack of memory in {}, on a host or in a unit",
-                window()
-            );
-        }
         Measure::Temperature => format!("a sensor at {number} C or more"),
         Measure::TemperatureOfCritical => {
             format!("a sensor at {bound} of its critical temperature or more, or its own alarm")
@@ -123,42 +113,62 @@ pub(crate) fn condition(rule: &Rule) -> String {
         }
         Measure::ConntrackUsed => format!("the table of tracked connections {bound} full or more"),
         Measure::FileHandlesUsed => format!("{bound} of a host's open files used or more"),
-        Measure::Silent => {
-            return format!(
-                "nothing heard for {:.0} s, and no goodbye",
-                rule.bound.max(0.0)
-            );
-        }
-        Measure::NewLogLine => {
-            return format!(
-                "a log line of severity {} or worse, of a kind that no host wrote in 90 days; error or worse while learning",
-                novelty::mildest(rule)
-            );
-        }
-        Measure::LogRate => {
-            return format!(
-                "log lines of one kind over {number} times the usual of the hour, and {FLOOR} a minute, for {hold}"
-            );
-        }
-        Measure::LogSeverity => {
-            return "a kind of log line that was notice or milder comes as an error or worse"
-                .to_owned();
-        }
-        Measure::TargetDown => {
-            return format!(
-                "{DOWN_PROBES} pings in a row without an answer, where answers came before"
-            );
-        }
-        Measure::PingLoss => {
-            return format!(
-                "{bound} of the pings of the last minutes lost, or far more than usual"
-            );
-        }
+        Measure::UnitRestarts
+        | Measure::OomKills
+        | Measure::Silent
+        | Measure::NewLogLine
+        | Measure::LogRate
+        | Measure::LogSeverity
+        | Measure::TargetDown
+        | Measure::PingLoss => String::new(),
     };
     if rule.hold_seconds == 0 {
         return what;
     }
+    let hold = words::duration(i64::from(rule.hold_seconds) * 1_000);
     format!("{what} for {hold}")
+}
+
+/// Conditions that have their time in their words.
+fn whole_condition(rule: &Rule) -> Option<String> {
+    let bound = words::percent(rule.bound);
+    let number = format!("{:.0}", rule.bound);
+    let hold = words::duration(i64::from(rule.hold_seconds) * 1_000);
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "all others are told by `condition`, which names each"
+    )]
+    Some(match rule.measure {
+        Measure::UnitRestarts => format!(
+            "a systemd unit restarted {number} times or more in {}",
+            window()
+        ),
+        Measure::OomKills => format!(
+            "{number} or more processes killed for lack of memory in {}, on a host or in a unit",
+            window()
+        ),
+        Measure::Silent => format!(
+            "nothing heard for {:.0} s, and no goodbye",
+            rule.bound.max(0.0)
+        ),
+        Measure::NewLogLine => format!(
+            "a log line of severity {} or worse, of a kind that no host wrote in 90 days; error or worse while learning",
+            novelty::mildest(rule)
+        ),
+        Measure::LogRate => format!(
+            "log lines of one kind over {number} times the usual of the hour, and {FLOOR} a minute, for {hold}"
+        ),
+        Measure::LogSeverity => {
+            "a kind of log line that was notice or milder comes as an error or worse".to_owned()
+        }
+        Measure::TargetDown => {
+            format!("{DOWN_PROBES} pings in a row without an answer, where answers came before")
+        }
+        Measure::PingLoss => {
+            format!("{bound} of the pings of the last minutes lost, or far more than usual")
+        }
+        _ => return None,
+    })
 }
 
 fn window() -> String {

@@ -91,14 +91,7 @@ async fn draw(visit: &Visit, name: &str, span: &str) -> Result<Page, Failure> {
         .cloned()
         .collect();
     let to = visit.at;
-    let from = to
-        .saturating_sub(SignedDuration::from_hours(hours))
-        .unwrap_or(Timestamp::MIN);
-    // A host that joined ten minutes ago has no use for fifty empty ones.
-    let latest_from = to.saturating_sub(SHORTEST).unwrap_or(Timestamp::MIN);
-    let from = from.max(host.joined).min(latest_from);
-    let seconds = to.duration_since(from).as_secs();
-    let slots = usize::try_from(seconds / SLOT_SECONDS_MIN).map_or(slots, |most| slots.min(most));
+    let (from, slots) = reach(&host, to, hours, slots);
     let shades: Vec<(Timestamp, Timestamp)> = own
         .iter()
         .map(|incident| (incident.since, incident.until.unwrap_or(to)))
@@ -106,33 +99,12 @@ async fn draw(visit: &Visit, name: &str, span: &str) -> Result<Page, Failure> {
         .take(SHADES_MAX)
         .collect();
     let shaded = !shades.is_empty();
-    let (history, zone, id) = (
-        Arc::clone(&visit.state.history),
-        visit.zone.clone(),
-        host.id,
-    );
-    let drawn = tokio::task::spawn_blocking(move || {
-        let (plots, damaged) = Measured::new(&history, id, from, to, slots).plots();
-        let charts = plots.into_iter().map(|mut plot| {
-            plot.shades.clone_from(&shades);
-            Chart::new(&plot, &zone, to)
-        });
-        let lines = Lines::read(&history, id, (from, to), &zone, to);
-        let busiest = busiest(&history, id, from, to);
-        let busiest = busiest.map(|(at, rows)| (Moment::new(at, &zone, to), rows));
-        (charts.collect::<Vec<Chart>>(), damaged, lines, busiest)
-    });
-    let drawn = drawn
-        .await
-        .map_err(|_| unavailable("the history could not be read; see the server's log"));
-    let (charts, damaged, lines, busiest) = drawn?;
-    for text in &damaged {
-        tracing::warn!(
-            host = host.name,
-            damage = text,
-            "part of the history cannot be read"
-        );
-    }
+    let Drawn {
+        charts,
+        damaged,
+        lines,
+        busiest,
+    } = read(visit, &host, (from, to), slots, shades).await?;
     let named = subject(&host.name, host.service.as_deref());
     let findings = own
         .iter()
@@ -172,6 +144,64 @@ async fn draw(visit: &Visit, name: &str, span: &str) -> Result<Page, Failure> {
             "/incidents".to_owned(),
         ),
     })
+}
+
+/// Where a span begins, and in how many slots it is drawn.
+fn reach(host: &Host, to: Timestamp, hours: i64, slots: usize) -> (Timestamp, usize) {
+    let from = to
+        .saturating_sub(SignedDuration::from_hours(hours))
+        .unwrap_or(Timestamp::MIN);
+    // A host that joined ten minutes ago has no use for fifty empty ones.
+    let latest_from = to.saturating_sub(SHORTEST).unwrap_or(Timestamp::MIN);
+    let from = from.max(host.joined).min(latest_from);
+    let seconds = to.duration_since(from).as_secs();
+    let slots = usize::try_from(seconds / SLOT_SECONDS_MIN).map_or(slots, |most| slots.min(most));
+    (from, slots)
+}
+
+/// What comes from the history.
+struct Drawn {
+    charts: Vec<Chart>,
+    damaged: Vec<String>,
+    lines: Lines,
+    busiest: Option<(Moment, Vec<Busy>)>,
+}
+
+/// Reads and draws off the sockets' threads.
+async fn read(
+    visit: &Visit,
+    host: &Host,
+    (from, to): (Timestamp, Timestamp),
+    slots: usize,
+    shades: Vec<(Timestamp, Timestamp)>,
+) -> Result<Drawn, Failure> {
+    let (history, zone) = (Arc::clone(&visit.state.history), visit.zone.clone());
+    let id = host.id;
+    let drawn = tokio::task::spawn_blocking(move || {
+        let (plots, damaged) = Measured::new(&history, id, from, to, slots).plots();
+        let charts = plots.into_iter().map(|mut plot| {
+            plot.shades.clone_from(&shades);
+            Chart::new(&plot, &zone, to)
+        });
+        let charts = charts.collect();
+        let lines = Lines::read(&history, id, (from, to), &zone, to);
+        let busiest = busiest(&history, id, from, to);
+        let busiest = busiest.map(|(at, rows)| (Moment::new(at, &zone, to), rows));
+        Drawn {
+            charts,
+            damaged,
+            lines,
+            busiest,
+        }
+    });
+    let drawn = drawn
+        .await
+        .map_err(|_| unavailable("the history could not be read; see the server's log"))?;
+    for damage in &drawn.damaged {
+        let host = host.name.as_str();
+        tracing::warn!(host, damage, "part of the history cannot be read");
+    }
+    Ok(drawn)
 }
 
 fn facts(host: &Host, visit: &Visit) -> Vec<(&'static str, String)> {

@@ -73,6 +73,9 @@ struct Spark {
 
 impl HtmlSafe for Spark {}
 
+/// What hosts can be picked by.
+const STATES: [&str; 6] = ["all", "live", "silent", "goodbye", "never", "off"];
+
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Wanted {
     state: Option<String>,
@@ -88,9 +91,10 @@ pub(super) async fn page(visit: Visit, Ask(wanted): Ask<Wanted>) -> Response {
 
 async fn draw(visit: &Visit, wanted: &Wanted) -> Result<Page, Failure> {
     let state = wanted.state.as_deref().unwrap_or("all");
-    if !["all", "live", "silent", "goodbye", "never"].contains(&state) {
+    if !STATES.contains(&state) {
         return Err(bad(format!(
-            "state {state:?} is none of all, live, silent, goodbye, never"
+            "state {state:?} is none of {}",
+            STATES.join(", ")
         )));
     }
     let q = wanted.q.as_deref().unwrap_or("").trim();
@@ -110,22 +114,8 @@ async fn draw(visit: &Visit, wanted: &Wanted) -> Result<Page, Failure> {
         )
     });
     let from = wanted.from.unwrap_or(0).min(fitting.len());
-    let shown: Vec<Host> = fitting
-        .iter()
-        .skip(from)
-        .take(HOSTS_SHOWN)
-        .map(|host| Host::clone(host))
-        .collect();
-    let (history, at) = (Arc::clone(&visit.state.history), visit.at);
-    let drawn = tokio::task::spawn_blocking(move || {
-        shown
-            .iter()
-            .map(|host| row(host, &history, at))
-            .collect::<Vec<Row>>()
-    });
-    let hosts = drawn
-        .await
-        .map_err(|_| unavailable("the hosts cannot be drawn; see the server's log"))?;
+    let shown = fitting.iter().skip(from).take(HOSTS_SHOWN);
+    let hosts = rows(visit, shown.map(|host| Host::clone(host)).collect()).await?;
     let link = |state: &str| format!("/hosts?state={state}&q={}", encoded(q));
     let chip = |word: &str| {
         let count = visit
@@ -146,10 +136,7 @@ async fn draw(visit: &Visit, wanted: &Wanted) -> Result<Page, Failure> {
         shell: visit.shell("Hosts", "/hosts"),
         summary: live(visit.view.now.hosts_live, visit.view.now.hosts),
         q: q.to_owned(),
-        chips: ["all", "live", "silent", "goodbye", "never"]
-            .map(chip)
-            .into_iter()
-            .collect(),
+        chips: STATES.map(chip).into_iter().collect(),
         none: if joined {
             "No host has joined yet: dawnwatch token create"
         } else {
@@ -169,6 +156,17 @@ async fn draw(visit: &Visit, wanted: &Wanted) -> Result<Page, Failure> {
             .collect(),
         missing_more: missing.len().saturating_sub(MISSING_SHOWN),
     })
+}
+
+async fn rows(visit: &Visit, shown: Vec<Host>) -> Result<Vec<Row>, Failure> {
+    let (history, at) = (Arc::clone(&visit.state.history), visit.at);
+    let drawn = tokio::task::spawn_blocking(move || {
+        let rows = shown.iter().map(|host| row(host, &history, at));
+        rows.collect()
+    });
+    drawn
+        .await
+        .map_err(|_| unavailable("the hosts cannot be drawn; see the server's log"))
 }
 
 fn fits(host: &Host, needle: &str) -> bool {

@@ -17,6 +17,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::history::History;
 use crate::identity::Identity;
+use crate::index::{Index, Poke};
 use crate::published::Published;
 use crate::targets::Targets;
 use crate::web::person::Person;
@@ -170,10 +171,16 @@ impl House {
         let published = Arc::new(Published::new(view, Vec::new()));
         let identity = Arc::new(Identity::open(dir.path(), at(0), &[]).unwrap().0);
         let targets = Targets::new(Arc::clone(&identity), Arc::clone(&published));
+        let history = Arc::new(history);
+        let disk: Arc<dyn dawnwatch_segment::Disk> = Arc::new(dawnwatch_segment::RealDisk);
+        let poke = Arc::new(Poke::default());
+        let index = Index::start(disk, dir.path(), Arc::clone(&history), Arc::clone(&poke));
         let state = State {
             data: dir.path().to_owned(),
             clock: Clock,
-            history: Arc::new(history),
+            history,
+            index: Arc::new(index.unwrap()),
+            poke,
             published,
             identity,
             targets: Arc::new(targets),
