@@ -5,6 +5,7 @@
 //! - [`bus`]: a message bus with a systemd whose units the test sets.
 //! - [`proxy`]: a proxy between agent and server that reads acknowledgements off the wire.
 //! - [`receivers`]: a webhook receiver and a real SMTP server, which keep what they get.
+//! - [`journal`]: journals of systemd with what a test writes into them.
 //! - [`faketime`]: another wall clock for processes, set by the test.
 //! - [`mounts`]: real filesystems that one process or one test has for itself.
 //! - [`stream`]: a stream to the server on which the test says what it likes.
@@ -16,6 +17,7 @@ pub mod browser;
 pub mod bus;
 pub mod faketime;
 pub mod house;
+pub mod journal;
 pub mod mounts;
 pub mod needs;
 pub mod netns;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::faketime;
+use crate::journal::REMOTE;
 use crate::receivers::PYTHON;
 
 /// Something that not every system has.
@@ -21,6 +22,8 @@ pub enum Need {
     Namespaces,
     /// nft, for packets that get lost.
     Nft,
+    /// systemd's journal: what writes one, and journalctl, which reads it.
+    Journal,
 }
 
 impl Need {
@@ -35,6 +38,7 @@ impl Need {
                 &["--net", "ip", "link", "add", "dw0", "type", "veth"],
             ),
             Need::Nft => works("unshare", &["--net", "nft", "list", "ruleset"]),
+            Need::Journal => works(REMOTE, &["--version"]) && works("journalctl", &["--version"]),
             Need::Aiosmtpd => {
                 Path::new(PYTHON).exists() && works(PYTHON, &["-c", "import aiosmtpd"])
             }
@@ -50,6 +54,9 @@ impl Need {
             Need::Faketime => "libfaketime is missing (Debian package faketime)",
             Need::Namespaces => {
                 "no right to make network namespaces, or no ip (run as root; Debian package iproute2)"
+            }
+            Need::Journal => {
+                "journalctl or systemd-journal-remote is missing (Debian packages systemd, systemd-journal-remote)"
             }
             Need::Nft => "nft is missing (Debian package nftables)",
             Need::Aiosmtpd => "aiosmtpd is missing (Debian package python3-aiosmtpd)",
