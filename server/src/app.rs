@@ -1,10 +1,12 @@
 //! Knows all rooms: starts them in order, stops them in the other.
 
+mod inputs;
 mod signals;
 mod start;
 mod web;
 
-pub(crate) use start::card;
+pub(crate) use inputs::card;
+use inputs::{notice, submit_soon};
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,9 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dawnwatch_engine::input::{Input, Notice};
+use dawnwatch_engine::input::Input;
 use dawnwatch_proto::pb::enrolment_server::EnrolmentServer;
-use dawnwatch_proto::untrusted::term;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 use tonic::service::Routes;
@@ -32,6 +33,7 @@ use crate::journal::{self, Journal, Submit, Written};
 use crate::notify::{self, Outbox};
 use crate::published::Published;
 use crate::targets::Targets;
+use crate::vitals::Gauges;
 use crate::watch::{self, Recovered, Tools, Watch};
 use crate::web::Web;
 use crate::{api, nights};
@@ -52,9 +54,6 @@ const ROOMS_WITHIN: Duration = Duration::from_secs(30);
 /// A configuration taken up anew waits this long for its place in the journal.
 const CONFIG_WITHIN: Duration = Duration::from_secs(5);
 
-/// Longest text of a finding about the server itself, in bytes: it is kept, shown and mailed whole.
-const NOTICE_BYTES_MAX: usize = 4 * 1024;
-
 /// A stream that says nothing for this long is asked whether it is there. Longer than a tick, so that a quiet agent is never
 /// asked, for each question and its answer weigh as much as half a tick.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -67,6 +66,9 @@ const ENROLMENT_BYTES_MAX: usize = 64 * 1024;
 
 /// The engine is told that time passes this often: a silent host is noticed within its bound and this.
 const TICK_EVERY: Duration = Duration::from_secs(1);
+
+/// The server looks at itself this often, as hosts do.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The server's own certificate is looked at this often.
 const RENEW_EVERY: Duration = Duration::from_secs(3_600);
@@ -84,6 +86,7 @@ struct Running {
     stopping: Arc<AtomicBool>,
     index: Arc<Index>,
     poke: Arc<Poke>,
+    gauges: Arc<Gauges>,
 }
 
 /// The outbox; none once it was stopped: what is decided after that is sent after the next start.
@@ -117,6 +120,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         stopping,
         index,
         poke,
+        gauges,
     } = rooms;
     let (at, damage) = (recovered.at, recovered.damage);
     let journal = Journal {
@@ -126,6 +130,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         clock,
         groups,
         refusing: false,
+        gauges: Arc::clone(&gauges),
     };
     recovered.watch.send_pending();
     let mut threads = Threads::start(journal, rx, release, recovered.watch, inbox)?;
@@ -145,6 +150,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         stopping,
         index,
         poke,
+        gauges,
     };
     let (stop, stopped) = tokio_watch::channel(false);
     let state = running.state(&history, &published, &stopped, address, &names);
@@ -231,6 +237,7 @@ impl Running {
             history: Arc::clone(history),
             index: Arc::clone(&self.index),
             poke: Arc::clone(&self.poke),
+            gauges: Arc::clone(&self.gauges),
             published: Arc::clone(published),
             identity: Arc::clone(&self.identity),
             targets: Arc::clone(&self.targets),
@@ -280,6 +287,7 @@ impl Running {
             self.journal.clone(),
             Arc::clone(&self.targets),
             stopped.clone(),
+            Arc::clone(&self.gauges),
         );
         let now: identity::Now = Arc::new(|| Clock.wall());
         let journal = self.journal.clone();
@@ -287,7 +295,7 @@ impl Running {
         // Called off the sockets' threads: it may wait for the journal.
         let joined: identity::join::OnHost = Box::new(move |host| {
             let _ = journal.blocking_send(Submit::Input(
-                Box::new(Input::Host(start::card(&identity, host))),
+                Box::new(Input::Host(card(&identity, host))),
                 None,
             ));
         });
@@ -327,6 +335,9 @@ impl Running {
     ) -> Result<(), Failed> {
         let mut ticks = tokio::time::interval(TICK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut look = tokio::spawn(std::future::ready(()));
         let mut renewals = tokio::time::interval(RENEW_EVERY);
         loop {
             tokio::select! {
@@ -338,6 +349,8 @@ impl Running {
                     submit_soon(&self.journal, Input::Tick);
                     self.targets.refresh(self.clock.wall());
                 }
+                // On a disk that hangs a look may take long: one at a time.
+                _ = looks.tick(), if look.is_finished() => look = inputs::look(&self.gauges, &self.journal),
                 _ = renewals.tick() => self.renew(),
             }
         }
@@ -437,28 +450,6 @@ impl Running {
         }
         ended
     }
-}
-
-/// Hands an input to the journal without waiting: time that passes and findings are never worth a stall. False where there
-/// is no room at present.
-fn submit_soon(journal: &mpsc::Sender<Submit>, input: Input) -> bool {
-    let sent = journal.try_send(Submit::Input(Box::new(input), None));
-    // A journal that has ended takes nothing ever again: that is no reason to try once more.
-    let full = matches!(sent, Err(mpsc::error::TrySendError::Full(_)));
-    if full {
-        tracing::debug!("journal is behind, an input of the server itself was left out");
-    }
-    !full
-}
-
-fn notice(subject: &str, text: &str) -> Input {
-    let mut text = term(text);
-    text.truncate(text.floor_char_boundary(NOTICE_BYTES_MAX));
-    Input::Server(Notice {
-        subject: subject.to_owned(),
-        text,
-        critical: false,
-    })
 }
 
 /// Starts a room's thread; its end, good or bad, is told.

@@ -25,10 +25,16 @@ impl Clock {
     /// `CLOCK_BOOTTIME` in milliseconds: goes on through suspend, never jumps, starts anew at boot.
     #[must_use]
     pub fn boot_ms(&self) -> u64 {
+        self.boot_us() / 1_000
+    }
+
+    /// `CLOCK_BOOTTIME` in microseconds, to measure how long something took.
+    #[must_use]
+    pub fn boot_us(&self) -> u64 {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
         let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-        seconds * 1_000 + nanos / 1_000_000
+        seconds * 1_000_000 + nanos / 1_000
     }
 }
 

@@ -25,6 +25,7 @@ use crate::identity::{Identity, Peer, Proven};
 use crate::journal::{self, Full, Submit};
 use crate::published::Published;
 use crate::targets::Targets;
+use crate::vitals::Gauges;
 
 /// An agent that connected and says nothing is let go after this.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -64,6 +65,7 @@ struct Shared {
     targets: Arc<Targets>,
     clock: Clock,
     sessions: Mutex<BTreeMap<HostId, (u64, oneshot::Sender<()>)>>,
+    gauges: Arc<Gauges>,
     counter: AtomicU64,
     stop: watch::Receiver<bool>,
 }
@@ -79,6 +81,7 @@ impl Ingest {
         journal: mpsc::Sender<Submit>,
         targets: Arc<Targets>,
         stop: watch::Receiver<bool>,
+        gauges: Arc<Gauges>,
     ) -> Ingest {
         let sessions = Mutex::default();
         let counter = AtomicU64::new(1);
@@ -90,6 +93,7 @@ impl Ingest {
                 targets,
                 clock: Clock,
                 sessions,
+                gauges,
                 counter,
                 stop,
             }),
@@ -166,6 +170,7 @@ impl Shared {
         if let Some((_, before)) = sessions.insert(host, (number, end)) {
             let _ = before.send(());
         }
+        self.gauges.streams(sessions.len());
         ended
     }
 
@@ -177,6 +182,7 @@ impl Shared {
         {
             sessions.remove(&host);
         }
+        self.gauges.streams(sessions.len());
     }
 
     async fn submit(&self, submit: Submit) -> Result<(), Status> {

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Stamper};
 use crate::plain;
+use crate::vitals::Gauges;
 
 pub use held::Held;
 use held::Kept;
@@ -223,6 +224,8 @@ pub struct Journal {
     pub groups: SyncSender<Written>,
     /// Whether the disk was full at the last group; false at the start.
     pub refusing: bool,
+    /// Told how long things take.
+    pub gauges: Arc<Gauges>,
 }
 
 /// Where the watch asks for journal segments to be released: frames below this are in two checkpoints.
@@ -239,7 +242,19 @@ impl Journal {
         release: &Release,
     ) -> Result<(), Error> {
         let mut last_sync = 0;
-        while let Some(first) = inbox.blocking_recv() {
+        // When the queue was last seen empty: nothing in it came before.
+        let mut empty_ms = self.clock.boot_ms();
+        loop {
+            let first = if let Ok(first) = inbox.try_recv() {
+                first
+            } else {
+                let Some(first) = inbox.blocking_recv() else {
+                    break;
+                };
+                empty_ms = self.clock.boot_ms();
+                first
+            };
+            self.gauges.taken(empty_ms, inbox.len());
             let due = last_sync + u64::try_from(SYNC_EVERY.as_millis()).unwrap_or(0);
             let now = self.clock.boot_ms();
             if now < due && inbox.len() < QUEUE / 2 {
@@ -248,10 +263,15 @@ impl Journal {
             let mut pending = Pending::default();
             let mut stop = self.take(first, &mut pending);
             while !pending.is_full() && !stop {
-                let Ok(next) = inbox.try_recv() else { break };
+                let Ok(next) = inbox.try_recv() else {
+                    empty_ms = self.clock.boot_ms();
+                    break;
+                };
                 stop = self.take(next, &mut pending);
             }
+            let inputs = pending.inputs.len();
             self.commit(pending)?;
+            self.gauges.durable(inputs);
             last_sync = self.clock.boot_ms();
             self.log.release(release.load(Ordering::Acquire))?;
             if stop {
@@ -342,7 +362,7 @@ impl Journal {
         let payload = frame(at, inputs.len(), &pending.bytes);
         match self.log.append(&payload) {
             Ok(frame) => {
-                self.log.sync()?;
+                self.gauges.sync(|| self.log.sync())?;
                 let (bytes, group) = (payload.len() as u64, Group { at, inputs });
                 let written = Written {
                     frame,
@@ -405,7 +425,8 @@ impl Pending {
             | Input::Order(_)
             | Input::Delivered(_)
             | Input::Server(_)
-            | Input::Named(_) => return,
+            | Input::Named(_)
+            | Input::Vitals(_) => return,
         };
         self.undo.entry(host).or_insert_with(|| held.keep(host));
     }

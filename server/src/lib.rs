@@ -41,5 +41,6 @@ mod plain;
 pub mod published;
 pub mod supervisor;
 pub mod targets;
+pub mod vitals;
 pub mod watch;
 pub mod web;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use dawnwatch_engine::effect::{Effect, Entry, Notification};
 use dawnwatch_engine::input::{Delivered, Input, Notice, Outcome};
+use dawnwatch_engine::vitals::{SERVER, Vitals};
 use dawnwatch_engine::{At, Engine};
 use dawnwatch_proto::Item;
 use dawnwatch_segment::Disk;
@@ -31,6 +32,7 @@ use crate::journal::{self, Group, Held, Release, Written};
 use crate::ledger::{self, Frame, Ledger};
 use crate::nights;
 use crate::published::Published;
+use crate::vitals::Gauges;
 
 pub use recovery::{Recovered, recover};
 
@@ -138,6 +140,8 @@ pub struct Tools {
     pub poke: Arc<Poke>,
     /// [`Engine::step`], or what a test puts before it.
     pub step: Step,
+    /// Told how long things take, and what waits in the outbox.
+    pub gauges: Arc<Gauges>,
 }
 
 impl std::fmt::Debug for Tools {
@@ -236,7 +240,9 @@ impl Watch {
     }
 
     fn step(&mut self, at: At, input: &Input, through: u64) -> Result<Vec<Effect>, Error> {
-        let effects = (self.tools.step)(&mut self.engine, at, input.clone());
+        let input_of = input.clone();
+        let (tools, engine) = (&self.tools, &mut self.engine);
+        let effects = tools.gauges.step(|| (tools.step)(engine, at, input_of));
         self.keep(at, input, through)?;
         Ok(effects)
     }
@@ -268,9 +274,21 @@ impl Watch {
                     }
                 }
             }
+            Input::Vitals(vitals) => {
+                let schema = Vitals::schema();
+                self.with_room(|watch| Ok(watch.tools.history.schema(SERVER, &schema)?))?;
+                let row = Row {
+                    time_ms: at.wall.as_millisecond(),
+                    schema: schema.id(),
+                    values: vitals.row().into(),
+                    position: at.position,
+                };
+                self.tools.history.push(SERVER, row, through);
+            }
             Input::Delivered(Delivered { key, outcome, .. }) => match outcome {
                 Outcome::Arrived | Outcome::Refused => {
                     self.pending.remove(key);
+                    self.count_pending();
                 }
                 Outcome::Struggling => {}
             },
@@ -295,6 +313,9 @@ impl Watch {
                     .insert(notification.key.clone(), notification.clone());
             }
         }
+        if !effects.is_empty() {
+            self.count_pending();
+        }
         if effects.is_empty() || last <= self.ledger.position() {
             return Ok(());
         }
@@ -315,6 +336,11 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    fn count_pending(&self) {
+        let oldest = self.pending.values().map(|one| one.decided).min();
+        self.tools.gauges.outbox(self.pending.len(), oldest);
     }
 
     /// Writes sealed reviews and puts their hashes into the ledger's entries.

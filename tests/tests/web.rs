@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dawnwatch_engine::{Effect, Entry};
-use dawnwatch_proto::api::{BearerToken, Me, NewPerson, PersonState, Role, SetupLink};
+use dawnwatch_proto::api::{BearerToken, History, Me, NewPerson, PersonState, Role, SetupLink};
 use dawnwatch_segment::{Disk, RealDisk};
 use dawnwatch_server::ledger;
 use dawnwatch_server::web::access::{Access, ROUTES};
@@ -583,7 +583,20 @@ fn the_server_says_whether_it_is_ready_and_its_numbers_to_those_who_may_know() {
     for name in [
         "judged_age_seconds",
         "inputs_judged_total",
+        "journal_queue_inputs",
+        "journal_lag_seconds",
+        "journal_sync_seconds",
+        "journal_sync_max_seconds",
+        "step_max_seconds",
+        "inputs_total",
+        "outbox_pending_notifications",
+        "outbox_oldest_seconds",
+        "streams_open",
         "data_free_bytes",
+        "data_size_bytes",
+        "data_bytes{part=\"journal\"}",
+        "data_bytes{part=\"history\"}",
+        "data_bytes{part=\"ledger\"}",
         "resident_memory_bytes",
     ] {
         let line = numbers
@@ -591,7 +604,41 @@ fn the_server_says_whether_it_is_ready_and_its_numbers_to_those_who_may_know() {
             .find(|line| line.starts_with(&format!("dawnwatch_server_{name} ")));
         let value = line.and_then(|line| line.split(' ').nth(1)?.parse::<f64>().ok());
         assert!(value.is_some_and(f64::is_finite), "{name}: {numbers}");
+        // Of what a running server must have some.
+        if name.contains("sync") || name.contains("memory") || name.ends_with("total") {
+            assert!(value > Some(0.0), "{name}: {numbers}");
+        }
     }
+    let described = |line: &&str| line.starts_with("# TYPE dawnwatch_server_data_bytes ");
+    assert_eq!(numbers.lines().filter(described).count(), 1, "{numbers}");
+}
+
+#[test]
+fn the_server_keeps_a_history_of_itself_and_is_no_host() {
+    let (_dir, server) = start("");
+    let mut ann = Browser::new(&server);
+    assert_eq!(ann.set_up(&first_link(&server), "Ann").status, 303);
+    let synced = until("a row of the server itself", WITHIN, || {
+        let found = ann.get("/api/v1/history?host=server&series=journal_sync_max");
+        let found: Option<History> = serde_json::from_str(&found.body).ok();
+        found.filter(|found| !found.points.is_empty())
+    });
+    assert_eq!(synced.name, "server");
+    assert_eq!(synced.series, "dawnwatch_server_journal_sync_max_seconds");
+    let series = ann.get("/api/v1/series?host=server").body;
+    assert!(
+        series.contains("dawnwatch_server_data_bytes{part="),
+        "{series}"
+    );
+    assert_eq!(ann.get("/api/v1/hosts?state=all").body, "[]");
+    let now = ann.get("/api/v1/now").body;
+    assert!(now.contains("\"hosts\":0"), "{now}");
+    let rules = ann.get("/api/v1/rules").body;
+    for rule in ["journal_slow", "outbox_old", "server_disk"] {
+        assert!(rules.contains(rule), "{rule}: {rules}");
+    }
+    let unknown = ann.get("/api/v1/history?host=sever&series=journal_lag");
+    assert_eq!(unknown.status, 404, "{unknown:?}");
 }
 
 fn certificate(dir: &Path, name: &str) -> Vec<u8> {

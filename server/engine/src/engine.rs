@@ -16,6 +16,7 @@ use crate::incident::{AlertRef, Incidents, State as IncidentState};
 use crate::input::{Act, At, Input, Named, Notice, Order, Started};
 use crate::logs::Logs;
 use crate::night::{Night, Nights, Span};
+use crate::own::vitals::Strain;
 use crate::policy::Repeats;
 use crate::seal::Sealing;
 use crate::shapes::ShownShapes;
@@ -75,6 +76,8 @@ pub(crate) struct State {
     /// Who is reached by whom.
     pub(crate) reach: Reach,
     pub(crate) logs: Logs,
+    /// How the server itself fares.
+    pub(crate) strain: Strain,
 }
 
 /// What the engine knows of the server it runs in.
@@ -160,6 +163,7 @@ impl Engine {
             Input::Delivered(delivered) => self.delivered(at, delivered, &mut out),
             Input::Server(notice) => self.notice(at, notice, &mut out),
             Input::Named(named) => self.named(at, *named, &mut out),
+            Input::Vitals(vitals) => self.vitals(at, &vitals, &mut out),
         }
         self.settle(at, &mut out);
         self.state.last = Some(at);

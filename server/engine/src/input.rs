@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, HostFacts};
+use crate::vitals::Vitals;
 
 /// When, and where in the journal, an input was taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,8 @@ pub enum Input {
     Server(Notice),
     /// A host that people named, whether it joined or not; a later one of the same name replaces it.
     Named(Box<Named>),
+    /// What the server measured of itself.
+    Vitals(Box<Vitals>),
 }
 
 /// A host by name, as people named it: by an import, or by a label.

@@ -13,6 +13,7 @@
 //! - [`named`]: hosts by name, joined or not.
 //! - [`coverage`]: what was truly watched.
 //! - [`review`]: one night as one value.
+//! - [`vitals`]: what the server measures of itself.
 //! - [`story`]: a fleet in a few lines of text, for golden stories and the demonstration.
 
 mod alert;
@@ -44,6 +45,7 @@ mod shapes;
 pub mod story;
 mod telling;
 mod view;
+pub mod vitals;
 mod words;
 
 pub use config::Config;

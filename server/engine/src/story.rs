@@ -16,6 +16,7 @@
 //! set web01 /data=0.96 memory=0.5 cpu=0.1 swap=0 iowait=0 readonly:/data=1
 //! set web01 failed:a.service=1 restarts:a.service=5 oom:a.service=1 oom=1              where it has units
 //! set web01 temperature=95 array=1 connections=0.9 files=0.9 synced=0                  where it has hardware
+//! server free=0.04 grow=0.1 lag=5 sync=3 outbox=2                              what the server measures of itself from here on
 //! run 5m | until sat 03:12 | until 2026-10-05 07:00
 //! idle 20d                                  server and hosts are suspended: time passes and nothing comes in
 //! cut web01 | mend web01 [slowly]           the way to the server: samples are spooled, then come late
@@ -39,6 +40,7 @@ mod lines;
 mod logs;
 mod model;
 mod season;
+mod server;
 mod world;
 
 use std::collections::BTreeMap;
@@ -136,6 +138,7 @@ impl Story {
             "join" => self.world.join(arg(args, 0)?),
             "ping" => self.world.ping(arg(args, 0)?, &args[1..])?,
             "set" => self.world.set(arg(args, 0)?, &args[1..])?,
+            "server" => self.world.server(args)?,
             "cut" => self.world.cut(arg(args, 0)?)?,
             "mend" => self
                 .world

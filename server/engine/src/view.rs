@@ -347,7 +347,10 @@ impl Engine {
                 wakes,
             }
         });
-        let built_in = absence::built_in().map(|(name, condition, severity)| api::Rule {
+        let built_in = absence::built_in()
+            .into_iter()
+            .chain(crate::own::vitals::RULES);
+        let built_in = built_in.map(|(name, condition, severity)| api::Rule {
             name: name.to_owned(),
             condition: condition.to_owned(),
             severity,

@@ -159,7 +159,8 @@ proptest! {
                 | Input::Order(_)
                 | Input::Delivered(_)
                 | Input::Server(_)
-                | Input::Named(_) => 0,
+                | Input::Named(_)
+                | Input::Vitals(_) => 0,
             };
             let at = At { wall, boot_ms, position };
             let mut twin = Engine::restore(&engine.save()).unwrap();

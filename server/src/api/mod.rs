@@ -29,6 +29,7 @@ use crate::index::{Index, Poke};
 use crate::journal::Submit;
 use crate::published::Published;
 use crate::targets::Targets;
+use crate::vitals::Gauges;
 
 pub(crate) use answer::{Answer, Body, Failure, failure};
 
@@ -45,6 +46,8 @@ pub struct State {
     pub index: Arc<Index>,
     /// Knows how far the ledger goes.
     pub poke: Arc<Poke>,
+    /// What the server measures of itself.
+    pub gauges: Arc<Gauges>,
     /// Everything else that is read.
     pub published: Arc<Published>,
     /// Tokens.

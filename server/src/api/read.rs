@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State as Shared};
-use dawnwatch_proto::Series;
+use dawnwatch_engine::vitals::{SERVER, SERVER_NAME};
 use dawnwatch_proto::api::{
     History, Host, Incident, Link, LiveReview, Missing, NightHead, Now, Rule,
 };
 use dawnwatch_proto::review::Review;
+use dawnwatch_proto::{HostId, Series};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -138,6 +139,15 @@ pub(crate) fn find_host(state: &State, wanted: &str) -> Result<Host, Failure> {
     })
 }
 
+/// What has series: a host, or the server itself. A host of that name goes before it.
+fn find_measured(state: &State, wanted: &str) -> Result<(HostId, String), Failure> {
+    match find_host(state, wanted) {
+        Ok(host) => Ok((host.id, host.name)),
+        Err(_) if wanted == SERVER_NAME => Ok((SERVER, wanted.to_owned())),
+        Err(failure) => Err(failure),
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct OfHost {
     host: String,
@@ -147,11 +157,11 @@ pub(super) async fn series(
     Shared(state): Shared<Arc<State>>,
     Query(wanted): Query<OfHost>,
 ) -> Answer<Vec<String>> {
-    let host = find_host(&state, &wanted.host)?;
+    let (host, _) = find_measured(&state, &wanted.host)?;
     Ok(Json(
         state
             .history
-            .series(host.id)
+            .series(host)
             .iter()
             .map(Series::to_string)
             .collect(),
@@ -171,8 +181,8 @@ pub(super) async fn history(
     Shared(state): Shared<Arc<State>>,
     Query(wanted): Query<Span>,
 ) -> Answer<History> {
-    let host = find_host(&state, &wanted.host)?;
-    let known = state.history.series(host.id);
+    let (host, name) = find_measured(&state, &wanted.host)?;
+    let known = state.history.series(host);
     let series = find_series(&known, &wanted.series)?.clone();
     let to = wanted.to.unwrap_or_else(|| state.clock.wall());
     let from = wanted.from.unwrap_or_else(|| {
@@ -187,23 +197,19 @@ pub(super) async fn history(
     let points = wanted.points.unwrap_or(POINTS_MAX).clamp(1, POINTS_MAX);
     let zone = state.published.view().now.zone.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let mut read = state.history.read(host.id, &series, from, to);
+        let mut read = state.history.read(host, &series, from, to);
         // What it sent under another name before somebody said that it is this host.
-        for merged in state.identity.merged_into(host.id) {
+        for merged in state.identity.merged_into(host) {
             read.join(state.history.read(merged, &series, from, to));
         }
         for damage in &read.damaged {
-            tracing::warn!(
-                host = host.name,
-                damage,
-                "part of the history cannot be read"
-            );
+            tracing::warn!(host = name, damage, "part of the history cannot be read");
         }
         let samples = read.raw.len() as u64;
         let shown = thin(values(&series, &read.raw), points);
-        let (name, kind) = (host.name, series.kind);
+        let kind = series.kind;
         History {
-            host: host.id,
+            host,
             name,
             series: series.to_string(),
             kind,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dawnwatch_engine::input::{HostCard, Input, Started};
+use dawnwatch_engine::input::{Input, Started};
 use dawnwatch_engine::{At, Engine};
 use dawnwatch_segment::{Disk, RealDisk};
 use tokio::net::TcpListener;
@@ -16,11 +16,12 @@ use super::{
     AtomicBool, AtomicU64, Clock, History, Identity, Outbox, Published, Recovered, Settings,
     SharedOutbox, Submit, Tools,
 };
-use super::{api, journal, nights, notice, notify, submit_soon, watch};
+use super::{api, card, journal, nights, notice, notify, submit_soon, watch};
 use crate::config::{self, Mistakes};
 use crate::handout::{Handout, Offer, install_line};
-use crate::identity::{First, HostRecord};
+use crate::identity::First;
 use crate::index::{Index, Poke};
+use crate::vitals::Gauges;
 use crate::{history, ledger};
 
 /// How the server was called.
@@ -380,6 +381,7 @@ pub(super) struct Rooms {
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) index: Arc<Index>,
     pub(super) poke: Arc<Poke>,
+    pub(super) gauges: Arc<Gauges>,
 }
 
 /// Opens history and ledger and replays the journal, which goes on at the frame `next_frame`.
@@ -398,6 +400,7 @@ pub(super) fn recover(
     let stopping = Arc::new(AtomicBool::new(false));
     let (outbox, notices) = (Arc::clone(outbox), journal.clone());
     let poke = Arc::new(Poke::default());
+    let gauges = Arc::new(Gauges::new(&options.data));
     let tools = Tools {
         disk,
         data: options.data.clone(),
@@ -414,6 +417,7 @@ pub(super) fn recover(
         stopping: Arc::clone(&stopping),
         poke: Arc::clone(&poke),
         step: Engine::step,
+        gauges: Arc::clone(&gauges),
     };
     let mut recovered = watch::recover(tools, next_frame)?;
     damage.append(&mut recovered.damage);
@@ -433,6 +437,7 @@ pub(super) fn recover(
         stopping,
         index: Arc::new(index),
         poke,
+        gauges,
     })
 }
 
@@ -472,20 +477,6 @@ pub(super) async fn introduce(
     for input in inputs {
         // A journal that has failed already ends the server by itself.
         let _ = journal.send(Submit::Input(Box::new(input), None)).await;
-    }
-}
-
-/// What the engine is told of a host.
-pub(crate) fn card(identity: &Identity, host: &HostRecord) -> HostCard {
-    HostCard {
-        id: host.id,
-        name: host.name.clone(),
-        joined: host.joined,
-        labels: host.labels.clone(),
-        retired: host.retired.is_some() || host.merged.is_some(),
-        aliases: host.aliases.clone(),
-        like: identity.like(host),
-        merged: host.merged,
     }
 }
 

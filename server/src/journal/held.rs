@@ -124,7 +124,8 @@ impl Held {
             | Input::Order(_)
             | Input::Delivered(_)
             | Input::Server(_)
-            | Input::Named(_) => {}
+            | Input::Named(_)
+            | Input::Vitals(_) => {}
         }
     }
 }

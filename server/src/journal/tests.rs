@@ -163,6 +163,7 @@ fn start(disk: &SimDisk, first: Vec<Submit>) -> Stage {
         clock: Clock,
         groups,
         refusing: false,
+        gauges: Arc::new(crate::vitals::Gauges::new(dir())),
     };
     let thread = std::thread::spawn(move || journal.run(inbox, &Release::default()));
     Stage {

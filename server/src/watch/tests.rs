@@ -157,6 +157,7 @@ impl Stage {
             stopping: Arc::default(),
             poke: Arc::default(),
             step,
+            gauges: Arc::new(crate::vitals::Gauges::new(self.dir.path())),
         }
     }
 

@@ -8,11 +8,16 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use dawnwatch_engine::vitals::VitalSign;
+use dawnwatch_proto::Kind;
 
 use crate::api::State;
 
 /// The view is published every second; one older than this says that the watch or the journal before it stands still.
 const STEP_MS_MAX: i64 = 5_000;
+
+/// An input that waits longer than this for the disk is acknowledged to nobody: agents hold what they measure.
+const LAG_MS_MAX: u64 = 5_000;
 
 /// The routes; each has its row in [`super::access::ROUTES`].
 pub(super) fn router() -> Router<Arc<State>> {
@@ -28,9 +33,14 @@ async fn alive() -> &'static str {
 
 /// Ready is: what comes in is judged. The body says what is not.
 async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
-    let age_ms = step_age_ms(&state);
+    let (age_ms, lag_ms) = (step_age_ms(&state), state.gauges.lag_ms());
     let wrong = if state.published.halted() {
         "the disk is full: nothing is taken in or judged until there is room\n".to_owned()
+    } else if lag_ms > LAG_MS_MAX {
+        format!(
+            "the disk is slow or stands still: what came in waits for it since {} s\n",
+            lag_ms / 1_000
+        )
     } else if age_ms > STEP_MS_MAX {
         format!("nothing was judged for {} s\n", age_ms / 1_000)
     } else {
@@ -57,7 +67,6 @@ async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
 
 fn text(state: &State) -> String {
     let view = state.published.view();
-    let waiting = state.journal.max_capacity() - state.journal.capacity();
     let mut out = Exposition::default();
     let age = step_age_ms(state) as f64 / 1_000.0;
     out.gauge("judged_age_seconds", "Age of the last judged input.", age);
@@ -66,11 +75,6 @@ fn text(state: &State) -> String {
         "inputs_judged_total",
         "Inputs judged since the first start.",
         position as f64,
-    );
-    out.gauge(
-        "journal_queue_inputs",
-        "Inputs that wait for the journal.",
-        waiting as f64,
     );
     let halted = f64::from(u8::from(state.published.halted()));
     out.gauge("halted", "1 while a full disk holds everything up.", halted);
@@ -85,25 +89,8 @@ fn text(state: &State) -> String {
         "Incidents that are open or taken.",
         view.now.open.len() as f64,
     );
-    if let Some(bytes) = resident_bytes() {
-        out.gauge(
-            "resident_memory_bytes",
-            "Memory of the process.",
-            bytes as f64,
-        );
-    }
-    if let Ok(found) = rustix::fs::statvfs(&state.data) {
-        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize) as f64;
-        out.gauge(
-            "data_free_bytes",
-            "Room in the data directory.",
-            bytes(found.f_bavail),
-        );
-        out.gauge(
-            "data_size_bytes",
-            "Size of the filesystem of the data directory.",
-            bytes(found.f_blocks),
-        );
+    for one in state.gauges.read().measures() {
+        out.series(&one);
     }
     out.0
 }
@@ -123,19 +110,31 @@ impl Exposition {
 
     fn sample(&mut self, kind: &str, name: &str, help: &str, value: f64) {
         let name = format!("dawnwatch_server_{name}");
-        // Writing to a text cannot fail.
-        let _ = writeln!(
-            self.0,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-        );
+        self.describe(kind, &name, help);
+        self.value(&name, value);
     }
-}
 
-fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1_024)
+    /// A series of the server's own; those that differ in labels alone follow each other and are described once.
+    fn series(&mut self, one: &VitalSign) {
+        let kind = match one.series.kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+        };
+        let name = &one.series.name;
+        if !self.0.contains(&format!("# TYPE {name} ")) {
+            self.describe(kind, name, one.help);
+        }
+        self.value(&one.series.to_string(), one.series.value(one.raw));
+    }
+
+    fn describe(&mut self, kind: &str, name: &str, help: &str) {
+        // Writing to a text cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn value(&mut self, series: &str, value: f64) {
+        let _ = writeln!(self.0, "{series} {value}");
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +152,5 @@ mod tests {
              # HELP dawnwatch_server_inputs_judged_total Inputs.\n# TYPE dawnwatch_server_inputs_judged_total counter\n\
              dawnwatch_server_inputs_judged_total 1.5\n"
         );
-        assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
     }
 }

@@ -57,7 +57,7 @@ pub(crate) const OWN_LINK: &str = "own_link";
 const SERVER_CLOCK: &str = "server_clock";
 
 /// The host that incidents of the server itself are about.
-pub(crate) const SERVER: HostId = HostId(0);
+pub(crate) use crate::vitals::SERVER;
 
 pub(crate) const SILENT_WHAT: &str = "silent: off or hung, or monitoring lost";
 const OVERDUE_WHAT: &str = "said it reboots and is not back";

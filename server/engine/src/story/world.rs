@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use super::model::{Equipment, HostModel};
+use super::server::ServerModel;
 use crate::clock::add_ms;
 use crate::config::Config;
 use crate::input::{Batch, Heartbeat, Started as ServerStarted};
@@ -33,6 +34,8 @@ pub struct World {
     position: u64,
     hosts: BTreeMap<String, HostModel>,
     inputs: Vec<(At, Input)>,
+    /// None: it says nothing of itself.
+    pub(super) server: Option<ServerModel>,
 }
 
 impl Default for World {
@@ -46,6 +49,7 @@ impl Default for World {
             position: 0,
             hosts: BTreeMap::new(),
             inputs: Vec::new(),
+            server: None,
         }
     }
 }
@@ -134,6 +138,8 @@ impl World {
             self.true_time = add_ms(self.true_time, i64::try_from(step).unwrap_or(0));
             if self.boot_ms.is_multiple_of(TICK_MS) {
                 self.measure();
+                let own = self.server.as_mut().map(|server| server.pass(TICK_MS));
+                own.into_iter().for_each(|input| self.push(input));
             }
             self.push(Input::Tick);
         }

@@ -181,6 +181,7 @@ impl House {
             history,
             index: Arc::new(index.unwrap()),
             poke,
+            gauges: Arc::new(crate::vitals::Gauges::new(dir.path())),
             published,
             identity,
             targets: Arc::new(targets),
