@@ -15,6 +15,7 @@
 
 pub mod browser;
 pub mod bus;
+pub mod dbus;
 pub mod faketime;
 pub mod house;
 pub mod journal;

@@ -24,6 +24,8 @@ pub enum Need {
     Nft,
     /// systemd's journal: what writes one, and journalctl, which reads it.
     Journal,
+    /// The message bus of every Linux.
+    DbusDaemon,
 }
 
 impl Need {
@@ -39,6 +41,7 @@ impl Need {
             ),
             Need::Nft => works("unshare", &["--net", "nft", "list", "ruleset"]),
             Need::Journal => works(REMOTE, &["--version"]) && works("journalctl", &["--version"]),
+            Need::DbusDaemon => works("dbus-daemon", &["--version"]),
             Need::Aiosmtpd => {
                 Path::new(PYTHON).exists() && works(PYTHON, &["-c", "import aiosmtpd"])
             }
@@ -59,6 +62,7 @@ impl Need {
                 "journalctl or systemd-journal-remote is missing (Debian packages systemd, systemd-journal-remote)"
             }
             Need::Nft => "nft is missing (Debian package nftables)",
+            Need::DbusDaemon => "dbus-daemon is missing (Debian package dbus-daemon)",
             Need::Aiosmtpd => "aiosmtpd is missing (Debian package python3-aiosmtpd)",
             Need::Chromium => {
                 "chromium or chromedriver is missing (Debian packages chromium, chromium-driver)"

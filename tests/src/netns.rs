@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 #[derive(Debug)]
 pub struct Lan {
     bridge: String,
+    number: u8,
     net: u8,
     spaces: Vec<String>,
 }
@@ -21,6 +22,7 @@ impl Lan {
         let pid = std::process::id();
         let lan = Lan {
             bridge: format!("dwp{number}b{pid}"),
+            number,
             net: u8::try_from((pid * 4 + u32::from(number)) % 250 + 1).expect("at most 250"),
             spaces: Vec::new(),
         };
@@ -51,7 +53,8 @@ impl Lan {
     /// Adds a host with this address, whose way out is this side. Returns its namespace.
     pub fn host(&mut self, host: u8) -> String {
         let space = format!("{}-{host}", self.bridge);
-        let (outer, inner) = (format!("dw{host}o{}", std::process::id()), "eth0");
+        let outer = format!("dw{}h{host}o{}", self.number, std::process::id());
+        let inner = "eth0";
         ip(&["netns", "add", &space]);
         self.spaces.push(space.clone());
         ip(&[
@@ -94,16 +97,17 @@ pub fn exec(space: &str, words: &[&str]) -> String {
     ip(&all)
 }
 
-/// Drops packets that leave a namespace for an address: `rule` says which, as nft writes it. What was there before goes.
+/// Drops answers to pings on their way into a namespace: `rule` says which, as nft writes it. What was there before goes.
+/// A packet dropped on its way out would be an error to its sender, as a forbidden one is, and no loss.
 ///
 /// # Panics
 /// As [`exec`] does.
-pub fn drops(space: &str, to: IpAddr, rule: &str) {
+pub fn drops(space: &str, from: IpAddr, rule: &str) {
     let text = format!(
         "add table inet dw; flush table inet dw; \
-         add chain inet dw out {{ type filter hook output priority 0; }}; \
-         add rule inet dw out ip daddr {to} icmp type echo-request counter; \
-         add rule inet dw out ip daddr {to} icmp type echo-request {rule} counter drop"
+         add chain inet dw in {{ type filter hook input priority 0; }}; \
+         add rule inet dw in ip saddr {from} icmp type echo-reply counter; \
+         add rule inet dw in ip saddr {from} icmp type echo-reply {rule} counter drop"
     );
     exec(space, &["nft", &text]);
 }

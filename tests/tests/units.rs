@@ -5,7 +5,9 @@ use std::time::Duration;
 use dawnwatch_agent::collect::{Collectors, Roots};
 use dawnwatch_proto::api::Incident;
 use dawnwatch_tests::bus::Bus;
+use dawnwatch_tests::dbus::DbusDaemon;
 use dawnwatch_tests::house::{Agent, Server, ServerOptions};
+use dawnwatch_tests::needs::{Need, are_met};
 use dawnwatch_tests::wait::until;
 
 /// Waiting for what comes within a few looks and holding times.
@@ -89,6 +91,42 @@ fn a_unit_gets_its_columns_when_it_fails_or_restarts() {
     assert_eq!(found.as_deref(), Some(" 0"));
     looks.look();
     assert_eq!(value(&mut collectors).as_deref(), Some(" 8"));
+}
+
+#[test]
+fn a_real_message_bus_without_systemd_is_no_failure_and_one_that_forbids_is() {
+    if !are_met(&[Need::DbusDaemon]) {
+        return;
+    }
+    let look = |policy: &str, answers: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let bus = DbusDaemon::start(dir.path(), policy);
+        let roots = Roots {
+            bus: bus.socket.clone(),
+            ..Roots::default()
+        };
+        let mut collectors = Collectors::new(roots);
+        collectors.looks().look();
+        let troubles = collectors.read().troubles;
+        for words in answers {
+            assert!(bus.said(words), "{words}");
+        }
+        assert_eq!(shown(&mut collectors), Vec::<String>::new());
+        let own = troubles.into_iter().filter(|(of, _)| of == "systemd");
+        own.map(|(_, text)| text).collect::<Vec<String>>()
+    };
+    // The greeting is answered, a signal comes in between, and then the refusal.
+    let none = "org.freedesktop.DBus.Error.ServiceUnknown";
+    assert_eq!(
+        look("", &[":1.0", "NameAcquired", none]),
+        Vec::<String>::new()
+    );
+
+    let told = look("<deny user=\"*\"/>", &[]);
+    assert!(
+        told.len() == 1 && told[0].contains("it hung up: its policy may not let this user in"),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -37,13 +37,26 @@ const ERROR: u8 = 3;
 pub(crate) enum BusError {
     /// The socket failed, or waiting took too long.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[source] std::io::Error),
+    /// The bus ended the connection: that is how it turns a user away.
+    #[error("it hung up: its policy may not let this user in")]
+    HungUp,
     /// What came is no D-Bus.
     #[error("it answered what is no D-Bus: {0}")]
     Garbled(&'static str),
     /// The bus or the one asked said no.
     #[error("it refused: {0}")]
     Refused(String),
+}
+
+impl From<std::io::Error> for BusError {
+    fn from(error: std::io::Error) -> BusError {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        if matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset) {
+            return BusError::HungUp;
+        }
+        BusError::Io(error)
+    }
 }
 
 /// What is asked of whom.

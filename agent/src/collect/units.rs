@@ -251,7 +251,9 @@ pub(crate) fn trouble(error: BusError, socket: &std::path::Path) -> CollectError
             CollectError::NotAvailable(SYSTEMD)
         }
         BusError::Io(source) => io(source),
-        BusError::Refused(_) | BusError::Garbled(_) => io(std::io::Error::other(error.to_string())),
+        BusError::HungUp | BusError::Refused(_) | BusError::Garbled(_) => {
+            io(std::io::Error::other(error.to_string()))
+        }
     }
 }
 

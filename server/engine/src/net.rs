@@ -53,7 +53,7 @@ fn shown(host: &Host, (role, target): &(Role, String), link: &Link, boot_ms: u64
         (State::Down, _) => ("down", link.since),
         (State::Up, Some(loss)) => ("lossy", loss.since),
         (State::Up, None) => ("up", link.since),
-        (State::Unknown, _) => ("unknown", link.since),
+        (State::Unknown | State::Never, _) => ("unknown", link.since),
     };
     // Only an address of its own tells which family it is; names are nearly always asked over IPv4.
     let v6 = target.contains(':');
@@ -61,7 +61,7 @@ fn shown(host: &Host, (role, target): &(Role, String), link: &Link, boot_ms: u64
         plan.pings.method(&before.row, v6)
     });
     let (sent, lost) = match link.state {
-        State::Down => link.outage,
+        State::Down | State::Never => link.outage,
         State::Up | State::Unknown => link.counts(),
     };
     api::Link {

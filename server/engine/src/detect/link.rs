@@ -1,7 +1,7 @@
 //! One way in the network: what one host's pings to one target say, tick by tick.
 //!
 //! - Down is what the agent says: three probes in a row without an answer, of a target that answered before. Who never
-//!   answered is unknown, whatever the reason.
+//!   answered is no outage: what that means depends on what it is.
 //! - Loss is judged over two minutes of probes, against the rule's bound and against what this way usually loses: a wireless
 //!   link that drops its share every day is no news. Probes of an outage count as outage, not as loss.
 
@@ -83,7 +83,7 @@ pub(crate) struct Link {
     /// Mean round trip while it answered last.
     pub(crate) rtt_before: Option<f64>,
     pub(crate) recent: VecDeque<Option<f64>>,
-    /// Probes sent and lost since it is down.
+    /// Probes sent and lost since it is down, or since it was first asked in vain.
     pub(crate) outage: (u64, u64),
 }
 
@@ -96,6 +96,8 @@ pub(crate) enum State {
     Up,
     /// Answers came, and do not any more.
     Down,
+    /// It was asked, and never answered.
+    Never,
 }
 
 /// A loss that is news.
@@ -268,7 +270,7 @@ impl Link {
             Some(probes) if self.state == State::Up && report.success == Some(true) => {
                 self.lose(when, probes, rule);
             }
-            Some((sent, lost)) if self.state == State::Down => {
+            Some((sent, lost)) if matches!(self.state, State::Down | State::Never) => {
                 let (all, gone) = self.outage;
                 self.outage = (all.saturating_add(sent), gone.saturating_add(lost));
             }
@@ -276,7 +278,7 @@ impl Link {
         }
     }
 
-    /// Up, down or unknown.
+    /// Up, down, never answered or unknown.
     fn turn(&mut self, when: When, report: Report) {
         let steady = self.usual.0 < STEADY_LOSS_MAX;
         self.down_ticks = match report.success {
@@ -286,7 +288,7 @@ impl Link {
         let state = match report.success {
             None => State::Unknown,
             Some(true) => State::Up,
-            Some(false) if !self.answered => State::Unknown,
+            Some(false) if !self.answered => State::Never,
             Some(false) if steady || self.down_ticks > 1 => State::Down,
             Some(false) => self.state,
         };

@@ -5,6 +5,7 @@ use dawnwatch_proto::probe::DOWN_PROBES;
 use super::growth::WINDOW_MS;
 use super::novelty;
 use super::rate::FLOOR;
+use super::reach::NEVER_MS;
 use crate::config::{Measure, Rule};
 use crate::words;
 
@@ -162,7 +163,10 @@ fn whole_condition(rule: &Rule) -> Option<String> {
             "a kind of log line that was notice or milder comes as an error or worse".to_owned()
         }
         Measure::TargetDown => {
-            format!("{DOWN_PROBES} pings in a row without an answer, where answers came before")
+            format!(
+                "{DOWN_PROBES} pings in a row without an answer where answers came before, or a target that never answered for {}",
+                words::duration(NEVER_MS)
+            )
         }
         Measure::PingLoss => {
             format!("{bound} of the pings of the last minutes lost, or far more than usual")

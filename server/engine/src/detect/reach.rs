@@ -22,16 +22,22 @@ use crate::incident::{AlertRef, JOIN_MS};
 use crate::input::At;
 use crate::words;
 
+mod outage;
+
+pub(crate) use outage::NEVER_MS;
+
 /// A report older than this says nothing of the present: four ticks.
 pub(crate) const FRESH_MS: u64 = 45_000;
-/// Observers of one target get this long to agree: a tick and a half.
-const AGREE_MS: u64 = 15_000;
 /// A host heard of within this is proven to live, whatever pings say.
 pub(crate) const LIVES_MS: u64 = 15_000;
 /// A way to a host that reports is called down after this: a host that died is silent by then, and has its own incident.
 const OWN_WAY_MS: u64 = 25_000;
 /// Observers named in a sentence; the rest is counted.
 const NAMED_MAX: usize = 3;
+/// Why an alert ends: somebody gets answers,
+const ANSWERS: &str = "answers again";
+/// or nobody asks any more, and nothing is known.
+const UNASKED: &str = "nobody pings it any more";
 /// Subjects of this beginning belong together, whatever the rule.
 const SUBJECT: &str = "way to ";
 
@@ -136,7 +142,7 @@ impl Engine {
         let goals: Vec<(Goal, bool)> = host
             .links
             .iter()
-            .map(|((role, target), link)| (goal(*role, target, &site), is_bad(link)))
+            .map(|(key, link)| (goal(key.0, &key.1, &site), is_bad(key, link)))
             .collect();
         let reach = &mut self.state.reach;
         for (goal, bad) in goals {
@@ -164,14 +170,16 @@ impl Engine {
             .collect();
         for goal in goals {
             let seen = self.seen(&goal, at);
-            let fine = !seen.iter().any(|seen| is_bad(seen.link));
+            let fine = !seen.iter().any(|seen| is_bad(seen.key, seen.link));
+            let answers = seen.iter().any(|seen| seen.link.state == State::Up);
+            let end = if answers { ANSWERS } else { UNASKED };
             let outage = self.outage(&goal, &seen, at);
             let loss = self.loss(&goal, &seen, at);
             if fine {
                 self.state.reach.bad.remove(&goal);
             }
-            self.judge_way(&goal, Kind::Outage, outage, at, out);
-            self.judge_way(&goal, Kind::Loss, loss, at, out);
+            self.judge_way(&goal, (Kind::Outage, end), outage, at, out);
+            self.judge_way(&goal, (Kind::Loss, end), loss, at, out);
             let over = |case: &Case| {
                 let idle = case.outage.is_none() && case.loss.is_none();
                 let ms = at.boot_ms.saturating_sub(case.ended_ms);
@@ -215,52 +223,6 @@ impl Engine {
             })
             .filter(|seen| at.boot_ms.saturating_sub(seen.link.seen_ms) <= FRESH_MS)
             .collect()
-    }
-
-    /// A goal that does not answer: the name of what is wrong, and what is.
-    fn outage(&self, goal: &Goal, seen: &[Seen<'_>], at: At) -> Option<(String, Anomaly)> {
-        let rule = self.rule(Measure::TargetDown)?;
-        let of = |state| move |seen: &&Seen<'_>| seen.link.state == state;
-        let down: Vec<Seen<'_>> = seen.iter().filter(of(State::Down)).copied().collect();
-        let up: Vec<Seen<'_>> = seen.iter().filter(of(State::Up)).copied().collect();
-        let first = down.iter().min_by_key(|seen| seen.link.since_ms)?;
-        let for_ms = at.boot_ms.saturating_sub(first.link.since_ms);
-        if !self.may_judge(goal, for_ms, at) {
-            return None;
-        }
-        let known = self.state.reach.cases.get(goal);
-        let fires = known.is_some_and(|case| case.outage.is_some());
-        let waits = up
-            .iter()
-            .any(|seen| seen.link.seen_ms <= first.link.since_ms);
-        if !fires && waits && for_ms < AGREE_MS {
-            return None;
-        }
-        let what = "no answer to pings".to_owned();
-        let (asked, lost) = down.iter().fold((0, 0), |(sent, lost), seen| {
-            (sent + seen.link.outage.0, lost + seen.link.outage.1)
-        });
-        let mut why = format!("{what} from {}", named(&down));
-        if lost > 0 {
-            why.push_str(&format!(": {lost} of {asked} lost since"));
-        }
-        if let Some(rtt) = first.link.rtt_before {
-            why.push_str(&format!("; round trip before {}", milliseconds(rtt)));
-        }
-        if !up.is_empty() {
-            why.push_str(&format!("; {} gets answers", named(&up)));
-        }
-        if matches!(goal, Goal::Host(_)) {
-            why.push_str("; the host itself reports");
-        }
-        let severity = self.severity(goal, rule);
-        let mut anomaly = host_anomaly(&rule.name, severity, first.link.since, at, what, why);
-        anomaly.series = series(probe::SUCCESS, first.key);
-        anomaly.observed = f64::from(probe::DOWN_PROBES);
-        anomaly.worst = anomaly.observed;
-        anomaly.bound = anomaly.observed;
-        anomaly.evidence = vec![(first.link.since, 0.0)];
-        Some((subject_name(goal, &down, seen.len()), anomaly))
     }
 
     /// A goal that loses pings.
@@ -315,11 +277,11 @@ impl Engine {
         target.map_or(rule.severity, |target| target.severity)
     }
 
-    /// Begins, goes on with or ends one alert of a goal.
+    /// Begins, goes on with or ends one alert of a goal; why it ends is said with its kind.
     fn judge_way(
         &mut self,
         goal: &Goal,
-        kind: Kind,
+        (kind, end): (Kind, &str),
         found: Option<(String, Anomaly)>,
         at: At,
         out: &mut Out,
@@ -368,7 +330,7 @@ impl Engine {
             }
             (None, Some(alert)) => {
                 let mut case = case;
-                self.end_way(kind, alert, &mut case, at, out);
+                self.end_way((kind, end), alert, &mut case, at, out);
                 self.remember_way(goal, kind, None, case, at);
             }
         }
@@ -402,13 +364,25 @@ impl Engine {
             known.what = anomaly.what;
             known.why = format!("{name}: {}", anomaly.why);
             known.worst = known.worst.max(anomaly.worst);
+            known.severity = known.severity.max(anomaly.severity);
         }
         out.touched.insert(alert.incident);
     }
 
     /// It is over: what it came to is what it is called by from here on.
-    fn end_way(&mut self, kind: Kind, alert: AlertRef, case: &mut Case, at: At, out: &mut Out) {
+    fn end_way(
+        &mut self,
+        (kind, end): (Kind, &str),
+        alert: AlertRef,
+        case: &mut Case,
+        at: At,
+        out: &mut Out,
+    ) {
+        let mut end = end;
         if let Some(known) = self.state.incidents.alert(alert) {
+            if known.what == outage::NEVER && end == ANSWERS {
+                end = "it answers";
+            }
             known.what = match kind {
                 Kind::Outage => {
                     let from = known.evidence.last().map_or(known.since, |(from, _)| *from);
@@ -422,7 +396,7 @@ impl Engine {
                 Kind::Loss => format!("lost {} of pings at worst", words::percent(known.worst)),
             };
         }
-        self.resolve(alert, at.wall, "answers again", out);
+        self.resolve(alert, at.wall, end, out);
     }
 
     pub(crate) fn rule(&self, measure: Measure) -> Option<&Rule> {
@@ -450,8 +424,9 @@ fn is_of((role, target): &(Role, String), goal: &Goal) -> bool {
     }
 }
 
-fn is_bad(link: &Link) -> bool {
-    link.state == State::Down || link.loss.is_some()
+fn is_bad((role, _): &(Role, String), link: &Link) -> bool {
+    let never = *role == Role::Target && link.state == State::Never;
+    link.state == State::Down || never || link.loss.is_some()
 }
 
 /// What an incident is about: the goal, where nobody reaches it well, else the ways of those who do not.
@@ -490,8 +465,4 @@ fn series(name: &str, (role, target): &(Role, String)) -> String {
         .label("target", target)
         .label("role", role.word())
         .to_string()
-}
-
-fn milliseconds(seconds: f64) -> String {
-    format!("{:.1} ms", seconds * 1_000.0)
 }

@@ -88,7 +88,8 @@ fn who_never_answered_is_not_down() {
     for _ in 0..1_000 {
         way.tick([false; 5]);
     }
-    assert_eq!(way.link.state, State::Unknown);
+    assert_eq!(way.link.state, State::Never);
+    assert_eq!(way.link.outage, (5_000, 5_000));
     let report = Report {
         success: None,
         probes: None,
