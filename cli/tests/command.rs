@@ -77,6 +77,7 @@ const REVIEW: &str = r#"{"at":"2026-10-05T05:30:00Z","since":[],"review":{"forma
 const ANSWERS: &[(&str, u16, &str)] = &[
     ("GET /api/v1/now ", 200, NOW),
     ("GET /api/v1/hosts ", 200, HOSTS),
+    ("GET /api/v1/hosts?state=all ", 200, HOSTS),
     ("GET /api/v1/incidents?state=open ", 200, "[]"),
     (
         "GET /api/v1/incidents/I-9 ",

@@ -96,6 +96,10 @@ type SharedOutbox = Arc<Mutex<Option<Outbox>>>;
 ///
 /// # Errors
 /// [`Failed`] says what could not be done and what to do; its exit code is that of sysexits.
+#[allow(
+    clippy::too_many_lines,
+    reason = "the rooms in the order in which they start: parted, it would be read across files"
+)]
 pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<(), Failed> {
     let clock = Clock;
     let _lock = start::lock(&options.data)?;

@@ -213,6 +213,7 @@ fn a_bad_list_is_refused_with_every_mistake_and_its_line() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one life of a host")]
 fn a_host_is_labelled_renamed_set_up_anew_and_retired() {
     let stage = stage();
     let mut web01 = stage.agent("web01");

@@ -145,8 +145,8 @@ fn everything_is_found_by_its_words_and_followed() {
     let mut house = House::new();
     let index = house.index();
     let all = answers(&index);
-    assert_eq!(all[0].docs.len(), INCIDENTS as usize + 1);
-    assert_eq!(all[1].docs.len(), INCIDENTS as usize);
+    assert_eq!(all[0].docs.len(), usize::try_from(INCIDENTS).unwrap() + 1);
+    assert_eq!(all[1].docs.len(), usize::try_from(INCIDENTS).unwrap());
     assert_eq!(
         (all[2].docs.len(), all[2].docs[0].id.as_str()),
         (30, "I-294")
@@ -159,7 +159,7 @@ fn everything_is_found_by_its_words_and_followed() {
     );
     assert_eq!(all[7].docs.len(), 100);
     // Open ones last until now, whenever they began.
-    assert_eq!(all[8].docs.len(), INCIDENTS as usize);
+    assert_eq!(all[8].docs.len(), usize::try_from(INCIDENTS).unwrap());
     assert_eq!(all[9].docs.len(), 19);
     assert_eq!(all[10], Found::default());
     house.close(8);
