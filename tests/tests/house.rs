@@ -2,17 +2,20 @@
 //! sets, real filesystems that fill up, a killed agent, a killed server, a real SMTP server, a webhook receiver, one review.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dawnwatch_engine::{Effect, Entry};
-use dawnwatch_proto::api::{Host, Incident, LiveReview, NightHead, Now};
+use dawnwatch_proto::api::{Host, Incident, LiveReview, LogTemplates, NightHead, Now};
 use dawnwatch_proto::review::{Review, Row, Severity, Verdict};
 use dawnwatch_segment::{Disk, RealDisk};
 use dawnwatch_server::ledger;
+use dawnwatch_tests::bus::Bus;
 use dawnwatch_tests::faketime::{self, FakeClock};
 use dawnwatch_tests::house::{Agent, Launch, Server, ServerOptions, binary};
+use dawnwatch_tests::journal;
 use dawnwatch_tests::mounts::{fill, inner, kill_inner, private_tmpfs, seen_by};
 use dawnwatch_tests::needs::{self, Need};
 use dawnwatch_tests::receivers::{Mail, Posted, Smtp, Webhook};
@@ -204,7 +207,7 @@ fn a_night_from_the_first_sample_to_the_review() {
     done("web01 is silent");
     let full = the_server_is_killed(&mut house, &full, &silent);
     done("the server was killed and is back");
-    monday_comes(&mut house);
+    monday_comes(&mut house.clock, &house.server);
     done("Monday");
     the_night_is_sealed(&house);
     done("sealed");
@@ -414,24 +417,19 @@ fn web01_is_silent(house: &House, killed: Timestamp) -> Incident {
     silent
 }
 
-fn monday_comes(house: &mut House) {
+fn monday_comes(clock: &mut FakeClock, server: &Server) {
     let opening = berlin("2026-10-05T06:59:55");
     loop {
-        let next = opening.min(house.clock.now() + STEP_MAX);
-        set_clock(house, next);
+        let next = opening.min(clock.now() + STEP_MAX);
+        clock.set(next);
+        until_true("the server to follow its clock", SOON, || {
+            let now = server.get("/api/v1/now");
+            now.is_ok_and(|now: Now| now.at >= next)
+        });
         if next == opening {
             return;
         }
     }
-}
-
-fn set_clock(house: &mut House, shows: Timestamp) {
-    house.clock.set(shows);
-    until_true("the server to follow its clock", SOON, || {
-        house
-            .get("/api/v1/now")
-            .is_some_and(|now: Now| now.at >= shows)
-    });
 }
 
 fn the_night_is_sealed(house: &House) {
@@ -686,6 +684,126 @@ fn alertmanager_reads(posted: &Posted, status: &str) {
         status == "firing",
         "{ended}"
     );
+}
+
+/// What the host's agent reads beside its samples.
+const PACE: &str =
+    "roots = { bus = \"BUS\" }\n[logs]\nfiles = [\"LOG\"]\njournal_directory = \"JOURNALS\"";
+
+/// A unit that failed is told at once.
+const UNIT_SETTINGS: &str = r#"
+[calendar]
+zone = "Europe/Berlin"
+hours = "Mon-Fri 08:00-18:00"
+[rules.unit_failed]
+hold = "1s"
+clear_hold = "1s"
+"#;
+
+#[test]
+fn a_night_of_log_lines_and_a_failed_unit() {
+    if !needs::are_met(&[Need::Faketime, Need::Journal]) {
+        return;
+    }
+    let _ = binary("dawnwatch-server");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name);
+    let mut clock = FakeClock::new(dir.path(), berlin("2026-10-04T03:10:00"));
+    let (data, log, journals) = (path("server"), path("app.log"), path("journal"));
+    for made in [&data, &journals] {
+        std::fs::create_dir(made).expect("a directory");
+    }
+    std::fs::write(&log, "INFO all is well\n").expect("the log");
+    std::fs::write(data.join("dawnwatch.toml"), UNIT_SETTINGS).expect("the configuration");
+    let options = ServerOptions {
+        env: clock.env(),
+        ..ServerOptions::default()
+    };
+    let server = Server::start(&data, &options);
+    let launch = Launch {
+        env: clock.env(),
+        ..Launch::default()
+    };
+    let bus = Bus::start(&path("bus"));
+    bus.set("nginx.service", "active", 0);
+    let line = server.token(1).join;
+    let mut agent = Agent::join_by(&path("web01"), "web01", server.address, &line, launch);
+    let text = |name: &str| path(name).display().to_string();
+    let pace = PACE
+        .replace("BUS", &text("bus"))
+        .replace("LOG", &text("app.log"))
+        .replace("JOURNALS", &text("journal"));
+    agent.configure(TICK_MS, &pace);
+    agent.start();
+    // What was logged before is known by then.
+    until_true("the shapes of before", SOON, || {
+        let found = server.get::<LogTemplates>("/api/v1/templates");
+        found.is_ok_and(|found| !found.templates.is_empty())
+    });
+    let told = |what: &str, rule: &str, about: &str| {
+        until(what, SILENCE, || {
+            let all: Vec<Incident> = server.get("/api/v1/incidents?state=all").ok()?;
+            let has = |i: &Incident| {
+                let mut alerts = i.alerts.iter();
+                alerts.any(|a| a.rule == rule && (a.why.contains(about) || i.name.contains(about)))
+            };
+            all.into_iter().find(has)
+        })
+    };
+
+    // Lines first: what is logged after a unit failed is evidence of that.
+    let mut file = std::fs::File::options()
+        .append(true)
+        .open(&log)
+        .expect("the log");
+    writeln!(file, "ERROR payment 1 refused by 192.0.2.7").expect("a line");
+    let entries = [("smtpd", 3, "TLS handshake failed peer 192.0.2.9 alert 40")];
+    journal::write(&journals, "night", clock.now(), &entries);
+    let from_file = told("the line of the file", "new_log_line", "payment");
+    let from_journal = told("the line of the journal", "new_log_line", "TLS handshake");
+    bus.set("nginx.service", "failed", 0);
+    let failed = told("the failed unit", "unit_failed", "nginx.service");
+
+    monday_comes(&mut clock, &server);
+    let file = until("the night to be sealed", SOON, || {
+        std::fs::read(data.join("nights/N-2026-10-05.json")).ok()
+    });
+    let review: Review = serde_json::from_slice(&file).expect("a review");
+    assert!(review.sealed.is_some(), "{review:#?}");
+    let rows: Vec<&Row> = [&review.critical, &review.today, &review.healed]
+        .into_iter()
+        .flatten()
+        .collect();
+    let evidence = |incident: &Incident| {
+        let row = rows.iter().find(|row| row.id == incident.id);
+        let row = row.unwrap_or_else(|| panic!("{} is not in {review:#?}", incident.id));
+        format!("{} {} {}", row.subject, row.what, row.evidence.join(" "))
+    };
+    for (incident, words) in [
+        (&from_file, &["web01", "payment"][..]),
+        (&from_journal, &["web01", "new"]),
+        (&failed, &["web01", "nginx.service failed"]),
+    ] {
+        let text = evidence(incident);
+        for word in words {
+            assert!(text.contains(word), "{word:?} is not in {text:?}");
+        }
+    }
+    // All of what each is made of is there for whoever asks, the lines themselves too.
+    for (incident, want) in [
+        (&from_file, "payment 1 refused by 192.0.2.7"),
+        (
+            &from_journal,
+            "TLS handshake failed peer 192.0.2.9 alert 40",
+        ),
+        (&failed, "nginx.service"),
+    ] {
+        let shown = server.command(&["show", &incident.id]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains(want), "{want:?} is not in {shown}");
+    }
+    agent.kill();
+    faketime::sweep(server.pid());
 }
 
 fn in_order(text: &str, wanted: &[&str]) {
