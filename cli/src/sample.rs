@@ -123,6 +123,7 @@ pub(crate) fn history() -> History {
         peaks: Vec::new(),
         samples: 150,
         repeated: 0,
+        resolution_seconds: 0,
     }
 }
 

@@ -238,6 +238,9 @@ pub struct History {
     /// Samples that were held more than once and counted once; anything but 0 is a fault of the server.
     #[serde(default)]
     pub repeated: u64,
+    /// Seconds of the summaries that the points are made of; 0: they are made of samples.
+    #[serde(default)]
+    pub resolution_seconds: u32,
 }
 
 /// Alerts that belong together.

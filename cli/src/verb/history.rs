@@ -192,7 +192,10 @@ fn draw(
         ));
         return out;
     };
-    if history.samples > u64::from(asked) {
+    if history.resolution_seconds > 0 {
+        let means = means(history.resolution_seconds);
+        out.push_str(&format!("{means}, picture and max show the highest\n"));
+    } else if history.samples > u64::from(asked) {
         let each = history.samples.div_ceil(history.points.len().max(1) as u64);
         let peaks = if history.peaks.is_empty() {
             ""
@@ -230,6 +233,15 @@ fn draw(
     out.push('\n');
     out.push_str(&steps(&present, unit, &clock).text(false));
     out
+}
+
+/// What the points of summaries are.
+fn means(seconds: u32) -> String {
+    match (seconds / 3_600, seconds / 60) {
+        (1, _) => "hourly means".to_owned(),
+        (0, minutes) => format!("means of {minutes} minutes"),
+        (hours, _) => format!("means of {hours} hours"),
+    }
 }
 
 fn title(history: &History, unit: Unit) -> String {
@@ -304,6 +316,26 @@ mod tests {
             got.contains("\neach point is the mean of about 6 samples; all: --points N\n"),
             "{got}"
         );
+    }
+
+    #[test]
+    fn summaries_say_what_they_are() {
+        let mut history = sample::history();
+        let span = (sample::at("2026-10-05T05:00:00Z"), sample::now());
+        for (seconds, want) in [
+            (300, "means of 5 minutes, "),
+            (3_600, "hourly means, "),
+            (93_600, "means of 26 hours, "),
+        ] {
+            history.resolution_seconds = seconds;
+            let got = draw(&history, 240, span, &TimeZone::UTC);
+            assert!(
+                got.lines()
+                    .nth(1)
+                    .is_some_and(|line| line.starts_with(want)),
+                "{got}"
+            );
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::State;
 use super::answer::{Answer, Failure, Query, bad, not_found, unavailable};
-use crate::history::query::{thin, values};
+use crate::history::summary::draw::Wanted;
 use crate::nights;
 
 /// Most points in one answer: a terminal or a chart shows no more.
@@ -197,16 +197,19 @@ pub(super) async fn history(
     let points = wanted.points.unwrap_or(POINTS_MAX).clamp(1, POINTS_MAX);
     let zone = state.published.view().now.zone.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let mut read = state.history.read(host, &series, from, to);
-        // What it sent under another name before somebody said that it is this host.
-        for merged in state.identity.merged_into(host) {
-            read.join(state.history.read(merged, &series, from, to));
-        }
-        for damage in &read.damaged {
+        // With what it sent under another name before somebody said that it is this host.
+        let mut hosts = vec![host];
+        hosts.extend(state.identity.merged_into(host));
+        let drawn = state.history.draw(&Wanted {
+            hosts: &hosts,
+            series: &series,
+            from,
+            to,
+            points,
+        });
+        for damage in &drawn.damaged {
             tracing::warn!(host = name, damage, "part of the history cannot be read");
         }
-        let samples = read.raw.len() as u64;
-        let shown = thin(values(&series, &read.raw), points);
         let kind = series.kind;
         History {
             host,
@@ -214,10 +217,11 @@ pub(super) async fn history(
             series: series.to_string(),
             kind,
             zone,
-            points: shown.points,
-            peaks: shown.peaks,
-            samples,
-            repeated: read.repeated,
+            points: drawn.points,
+            peaks: drawn.peaks,
+            samples: drawn.samples,
+            repeated: drawn.repeated,
+            resolution_seconds: drawn.resolution_s,
         }
     });
     read.await

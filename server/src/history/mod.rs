@@ -6,12 +6,14 @@
 //! - [`schemas`]: which series a schema id stands for.
 //! - [`query`]: one series of one host over a span.
 //! - [`events`]: what happened that is not a number.
+//! - [`summary`]: what is left of samples when they are too many to read, or gone.
 
 pub mod events;
 pub mod head;
 pub mod hour;
 pub mod query;
 pub mod schemas;
+pub mod summary;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,6 +29,7 @@ use events::EventRow;
 use head::{Head, HostRows, Row};
 use hour::HourFile;
 use schemas::Schemas;
+use summary::keep::{self, Summaries};
 
 /// Raw samples are kept this long, counted from their arrival.
 const RAW_DAYS: i64 = 35;
@@ -85,6 +88,7 @@ pub struct History {
     head: Mutex<Head>,
     files: RwLock<Vec<Arc<HourFile>>>,
     schemas: Schemas,
+    summaries: RwLock<Summaries>,
     /// Files up to this journal position were removed.
     expired: AtomicU64,
 }
@@ -104,6 +108,7 @@ impl History {
         let schemas = Schemas::open(disk, &dir.join("schemas"))?;
         let mut files = Vec::new();
         let mut damaged = Vec::new();
+        let mut summaries = Summaries::new();
         for entry in fs::read_dir(&dir).map_err(io("list"))? {
             let path = entry.map_err(io("list"))?.path();
             match path.extension().and_then(|e| e.to_str()) {
@@ -111,6 +116,8 @@ impl History {
                     Ok(file) => files.push(Arc::new(file)),
                     Err(error) => damaged.push(error.to_string()),
                 },
+                // What is in them is looked at when it is asked for: a damaged one stops no start.
+                Some("dws") => keep::note(&mut summaries, &path),
                 // A seal that did not finish: its rows come back from checkpoint and journal.
                 Some("tmp") => fs::remove_file(&path).map_err(io("remove unfinished"))?,
                 Some(_) | None => {}
@@ -125,16 +132,19 @@ impl History {
         let expired = fs::read_to_string(dir.join(EXPIRED)).unwrap_or_default();
         let expired = expired.trim().parse().unwrap_or(0);
         let head = Mutex::new(Head::default());
-        Ok((
-            History {
-                dir,
-                head,
-                files: RwLock::new(files),
-                schemas,
-                expired: AtomicU64::new(expired),
-            },
-            damaged,
-        ))
+        let history = History {
+            dir,
+            head,
+            files: RwLock::new(files),
+            schemas,
+            summaries: RwLock::new(summaries),
+            expired: AtomicU64::new(expired),
+        };
+        // A crash between an hour's two files; on a full disk the next sealing tries again.
+        if let Err(error) = history.summarise_at_start() {
+            damaged.push(error.to_string());
+        }
+        Ok((history, damaged))
     }
 
     /// The journal position up to which all rows are in durable files.
@@ -250,26 +260,38 @@ impl History {
 
     fn expire_all_but(&self, kept: usize, now: Timestamp) -> Result<(), Error> {
         let before = now.as_second() - RAW_DAYS * 86_400;
-        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-        while files.len() > kept && files[0].footer.sealed_s < before {
-            let through = files[0].footer.through;
-            let path = self.dir.join(EXPIRED);
-            crate::checkpoint::replace(&path, format!("{through}\n").as_bytes()).map_err(
-                |source| {
-                    let what = "write";
-                    Error::Io { what, path, source }
-                },
-            )?;
-            self.expired.store(through, Ordering::Release);
-            let path = &files[0].path;
-            match fs::remove_file(path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    let (what, path) = ("remove expired", path.clone());
-                    return Err(Error::Io { what, path, source });
-                }
-                Ok(()) | Err(_) => drop(files.remove(0)),
+        loop {
+            let files = self.files();
+            let Some(oldest) = files.first().filter(|_| files.len() > kept) else {
+                break;
+            };
+            if oldest.footer.sealed_s >= before {
+                break;
             }
+            // No lock is held meanwhile: nothing that reads waits.
+            self.before_raw_goes(oldest)?;
+            self.remove_raw(oldest)?;
         }
+        self.expire_summaries(now)
+    }
+
+    fn remove_raw(&self, raw: &HourFile) -> Result<(), Error> {
+        let through = raw.footer.through;
+        let path = self.dir.join(EXPIRED);
+        crate::checkpoint::replace(&path, format!("{through}\n").as_bytes()).map_err(|source| {
+            let what = "write";
+            Error::Io { what, path, source }
+        })?;
+        self.expired.store(through, Ordering::Release);
+        match fs::remove_file(&raw.path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                let (what, path) = ("remove expired", raw.path.clone());
+                return Err(Error::Io { what, path, source });
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|file| file.footer.through != through);
         Ok(())
     }
 

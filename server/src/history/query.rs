@@ -86,7 +86,7 @@ impl History {
         points
     }
 
-    fn column(&self, schema: SchemaId, series: &Series) -> Option<usize> {
+    pub(super) fn column(&self, schema: SchemaId, series: &Series) -> Option<usize> {
         let schema = self.schemas.get(schema)?;
         schema
             .series()

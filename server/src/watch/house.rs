@@ -52,7 +52,10 @@ impl Watch {
         let thread = std::thread::Builder::new().name("seal".to_owned());
         let spawned = thread.spawn(move || {
             history.seal(&sealing, through, now)?;
-            history.expire(now)
+            let summarised = history.summarise();
+            // On a full disk it is this that makes room.
+            history.expire(now)?;
+            summarised
         });
         match spawned {
             Ok(sealer) => self.sealer = Some(sealer),

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::chart::{Line, Plot, slots};
 use crate::history::History;
-use crate::history::query::values;
+use crate::history::summary::draw::Wanted;
 
 /// Most series that are put together into one line: a host with a hundred disks is shown by the first of them.
 const SERIES_MAX: usize = 64;
@@ -94,9 +94,16 @@ impl<'a> Measured<'a> {
 
     /// Gauges as they are, counters as their rate a second.
     fn read(&mut self, series: &Series) -> Samples {
-        let read = self.history.read(self.host, series, self.from, self.to);
-        self.damaged.extend(read.damaged);
-        let known = values(series, &read.raw).into_iter();
+        let drawn = self.history.draw(&Wanted {
+            hosts: &[self.host],
+            series,
+            from: self.from,
+            to: self.to,
+            // All that there are: slots are made of them afterwards.
+            points: usize::MAX,
+        });
+        self.damaged.extend(drawn.damaged);
+        let known = drawn.points.into_iter();
         known
             .filter_map(|(at, value)| Some((at.as_millisecond(), value?)))
             .collect()

@@ -1,0 +1,372 @@
+//! A series over a span: from its samples where they are there and wanted so close, else from summaries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dawnwatch_engine::block::Block;
+use dawnwatch_proto::{HostId, Kind, Series};
+use jiff::Timestamp;
+
+use super::file::{self, SummaryAt, in_order};
+use super::keep::Summaries;
+use super::{FIVE_MINUTES_S, Growth, HOUR_S, Shape, Summary, reduce, start_of, together};
+use crate::history::head::{Mini, Row};
+use crate::history::hour::HourFile;
+use crate::history::query::{thin, values};
+use crate::history::{Error, History};
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The host, and those that it was before.
+    pub hosts: &'a [HostId],
+    /// Of them this series.
+    pub series: &'a Series,
+    /// From this time on.
+    pub from: Timestamp,
+    /// Before this one.
+    pub to: Timestamp,
+    /// Not more points than this; of summaries one more, for their steps are those of the clock.
+    pub points: usize,
+}
+
+/// A series as it is shown.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Drawn {
+    /// Time and value; a counter's is its rate a second.
+    pub points: Vec<(Timestamp, Option<f64>)>,
+    /// The highest value behind each point; empty where each point is one sample.
+    pub peaks: Vec<Option<f64>>,
+    /// How many samples stand behind the points.
+    pub samples: u64,
+    /// Samples that were held twice.
+    pub repeated: u64,
+    /// Parts of the span that could not be read, in words.
+    pub damaged: Vec<String>,
+    /// Seconds of the summaries that the points are made of; 0 where they are made of samples.
+    pub resolution_s: u32,
+}
+
+impl History {
+    /// A series over a span. Where an hour or more is behind each point, or samples of the span are gone, summaries answer.
+    #[must_use]
+    pub fn draw(&self, wanted: &Wanted<'_>) -> Drawn {
+        let sources = Sources::of(self, wanted);
+        let mut drawn = sources.draw(self);
+        drawn.damaged.sort();
+        drawn.damaged.dedup();
+        drawn
+    }
+}
+
+/// What an answer is made of, all taken at one time.
+struct Sources<'a> {
+    wanted: &'a Wanted<'a>,
+    head: Vec<(HostId, Vec<Mini>, Vec<Row>)>,
+    files: BTreeMap<u64, Arc<HourFile>>,
+    summaries: Summaries,
+    /// The hours that the span touches, milliseconds.
+    hours: (i64, i64),
+    /// Milliseconds behind each point.
+    each_ms: i64,
+}
+
+/// Summaries on their way into an answer.
+#[derive(Default)]
+struct Parts {
+    parts: Vec<Summary>,
+    /// The widest step of them.
+    step_s: u32,
+    damaged: Vec<String>,
+}
+
+impl<'a> Sources<'a> {
+    /// The head first, then the files, the summaries last: what is sealed or expires in between is in a later one.
+    fn of(history: &History, wanted: &'a Wanted<'a>) -> Sources<'a> {
+        let of_host = |host: &HostId| {
+            let (minis, rows) = history.head().of(*host);
+            (*host, minis, rows)
+        };
+        let head = wanted.hosts.iter().map(of_host).collect();
+        let files = history.files().into_iter();
+        let files: BTreeMap<u64, _> = files.map(|file| (file.footer.through, file)).collect();
+        let (from, to) = (wanted.from.as_millisecond(), wanted.to.as_millisecond());
+        let points = i64::try_from(wanted.points.max(1)).unwrap_or(i64::MAX);
+        let span = to.saturating_sub(from).max(1);
+        let last_hour = start_of(to.saturating_sub(1), HOUR_S);
+        Sources {
+            wanted,
+            head,
+            files,
+            summaries: history.summaries(),
+            hours: (
+                start_of(from, HOUR_S),
+                last_hour.saturating_add(i64::from(HOUR_S) * 1_000),
+            ),
+            each_ms: span / points + i64::from(span % points != 0),
+        }
+    }
+
+    fn draw(&self, history: &History) -> Drawn {
+        let hourly = self.each_ms >= i64::from(HOUR_S) * 1_000;
+        let mut parts = Parts {
+            step_s: if hourly { HOUR_S } else { FIVE_MINUTES_S },
+            ..Parts::default()
+        };
+        self.gone(history, hourly, &mut parts);
+        if !hourly && parts.parts.is_empty() {
+            return self.samples(history, parts.damaged);
+        }
+        for file in self.files.values() {
+            for host in self.wanted.hosts {
+                self.of_file(history, file, *host, &mut parts);
+            }
+        }
+        self.of_head(history, &mut parts);
+        self.shown(parts)
+    }
+
+    fn samples(&self, history: &History, damaged: Vec<String>) -> Drawn {
+        let Wanted {
+            hosts,
+            series,
+            from,
+            to,
+            points,
+        } = *self.wanted;
+        let mut reads = hosts
+            .iter()
+            .map(|host| history.read(*host, series, from, to));
+        let Some(mut read) = reads.next() else {
+            return Drawn::default();
+        };
+        // What it sent under another name before somebody said that it is this host.
+        for other in reads {
+            read.join(other);
+        }
+        read.damaged.extend(damaged);
+        let shown = thin(values(series, &read.raw), points);
+        Drawn {
+            points: shown.points,
+            peaks: shown.peaks,
+            samples: read.raw.len() as u64,
+            repeated: read.repeated,
+            damaged: read.damaged,
+            resolution_s: 0,
+        }
+    }
+
+    /// The summaries of hours whose samples are gone.
+    fn gone(&self, history: &History, hourly: bool, parts: &mut Parts) {
+        let meets = |at: &&SummaryAt| {
+            at.meets(self.hours.0, self.hours.1) && !self.files.contains_key(&at.through)
+        };
+        let mut throughs: Vec<u64> = self
+            .summaries
+            .values()
+            .filter(meets)
+            .map(|a| a.through)
+            .collect();
+        throughs.dedup();
+        let steps = match hourly {
+            true => [HOUR_S, FIVE_MINUTES_S],
+            false => [FIVE_MINUTES_S, HOUR_S],
+        };
+        for through in throughs {
+            let known = steps
+                .iter()
+                .filter_map(|step| self.summaries.get(&(through, *step)));
+            for host in self.wanted.hosts {
+                let mut failed = Vec::new();
+                let read = known.clone().find_map(|at| {
+                    let read = self.of_summary(history, at, *host);
+                    let read = read.unwrap_or_else(|error| {
+                        failed.push(error.to_string());
+                        None
+                    });
+                    read.map(|read| (at, read))
+                });
+                match read {
+                    Some((at, mut read)) => {
+                        read.parts.retain(|part| self.within(part, at.step_s));
+                        if !read.parts.is_empty() {
+                            parts.step_s = parts.step_s.max(at.step_s);
+                        }
+                        parts.parts.extend(read.parts);
+                    }
+                    None => parts.damaged.extend(failed),
+                }
+            }
+        }
+    }
+
+    fn of_summary(
+        &self,
+        history: &History,
+        at: &SummaryAt,
+        host: HostId,
+    ) -> Result<Option<file::OfSeries>, Error> {
+        let column = |schema| history.column(schema, self.wanted.series);
+        file::read(&history.dir, at, host, column)
+    }
+
+    /// Whether the step that a part is in touches the span.
+    fn within(&self, part: &Summary, step_s: u32) -> bool {
+        let start = start_of(part.first.0, step_s);
+        start >= start_of(self.wanted.from.as_millisecond(), step_s)
+            && start < self.wanted.to.as_millisecond()
+    }
+
+    /// What a host's part of an hour file comes to: as its summary says, or reckoned from the samples.
+    fn of_file(&self, history: &History, file: &HourFile, host: HostId, parts: &mut Parts) {
+        let touched = |block: &&_| {
+            let block: &crate::history::hour::BlockAt = block;
+            block.max_ms >= self.hours.0 && block.min_ms < self.hours.1
+        };
+        let blocks: Vec<_> = file.blocks_of(host).iter().filter(touched).collect();
+        if blocks.is_empty() {
+            return;
+        }
+        let at = self.summaries.get(&(file.footer.through, HOUR_S));
+        if let Some(at) = at.filter(|_| parts.step_s >= HOUR_S) {
+            match self.of_summary(history, at, host) {
+                Ok(Some(read)) if read.left_out == 0 => {
+                    parts.parts.extend(read.parts);
+                    return;
+                }
+                // The samples answer, and say what is damaged of them.
+                Ok(Some(_)) => {}
+                Ok(None) => history.forget(at),
+                Err(error) => {
+                    tracing::warn!(%error, "a summary is damaged: its hour answers, and makes it anew");
+                    history.forget(at);
+                }
+            }
+        }
+        for block in blocks {
+            let Some(column) = history.column(block.schema, self.wanted.series) else {
+                continue;
+            };
+            let read = file.read(block).map_err(|error| error.to_string());
+            let samples = read.and_then(|bytes| {
+                decoded(&bytes, column).map_err(|why| format!("{}: {why}", file.path.display()))
+            });
+            match samples {
+                Ok(samples) => parts.reduce(&samples, self.wanted.series.kind),
+                Err(why) => parts.damaged.push(why),
+            }
+        }
+    }
+
+    fn of_head(&self, history: &History, parts: &mut Parts) {
+        let sealed = self.files.keys().next_back().copied().unwrap_or(0);
+        let kind = self.wanted.series.kind;
+        for (_, minis, rows) in &self.head {
+            for mini in minis.iter().filter(|mini| mini.position > sealed) {
+                let Some(column) = history.column(mini.schema, self.wanted.series) else {
+                    continue;
+                };
+                match decoded(&mini.bytes, column) {
+                    Ok(samples) => parts.reduce(&samples, kind),
+                    Err(why) => parts.damaged.push(why.to_string()),
+                }
+            }
+            let (mut times, mut found) = (Vec::new(), Vec::new());
+            for row in rows.iter().filter(|row| row.position > sealed) {
+                let column = history.column(row.schema, self.wanted.series);
+                if let Some(value) = column.and_then(|i| row.values.get(i)) {
+                    times.push(row.time_ms);
+                    found.push(*value);
+                }
+            }
+            parts.reduce(&in_order(&times, found), kind);
+        }
+    }
+
+    fn shown(&self, parts: Parts) -> Drawn {
+        let Parts {
+            mut parts,
+            step_s,
+            damaged,
+        } = parts;
+        parts.retain(|part| self.within(part, step_s));
+        let samples = parts.iter().map(|part| u64::from(part.count)).sum();
+        // As many whole steps behind each point as leave no more points than are wanted.
+        let step_ms = i64::from(step_s) * 1_000;
+        let steps = self.each_ms / step_ms + i64::from(self.each_ms % step_ms != 0);
+        let wide = steps.max(1).saturating_mul(i64::from(step_s));
+        let wide_s = u32::try_from(wide).unwrap_or(u32::MAX);
+        let joined = together(parts, wide_s);
+        let from_ms = self.wanted.from.as_millisecond();
+        let mut drawn = Drawn {
+            samples,
+            damaged,
+            resolution_s: wide_s,
+            ..Drawn::default()
+        };
+        let (mut before, mut next) = (None, None);
+        for (start, summary) in joined {
+            let value = value(self.wanted.series, before, &summary);
+            before = Some(summary.last);
+            // The first count of all has nothing to be compared with.
+            if value.is_none() && next.is_none() {
+                continue;
+            }
+            let mut gap = next.unwrap_or(start);
+            while gap < start {
+                drawn.push(gap.max(from_ms), None);
+                gap = gap.saturating_add(i64::from(wide_s) * 1_000);
+            }
+            drawn.push(start.max(from_ms), value);
+            next = Some(start.saturating_add(i64::from(wide_s) * 1_000));
+        }
+        drawn
+    }
+}
+
+impl Parts {
+    fn reduce(&mut self, samples: &[(i64, i64)], kind: Kind) {
+        self.parts
+            .extend(reduce(samples, kind, self.step_s).into_values());
+    }
+}
+
+impl Drawn {
+    fn push(&mut self, ms: i64, value: Option<(f64, f64)>) {
+        let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+        self.points.push((at, value.map(|(mean, _)| mean)));
+        self.peaks.push(value.map(|(_, peak)| peak));
+    }
+}
+
+fn decoded(bytes: &[u8], column: usize) -> Result<Vec<(i64, i64)>, dawnwatch_proto::Malformed> {
+    let block = Block::open(bytes)?;
+    Ok(in_order(&block.times_ms()?, block.column(column)?))
+}
+
+/// Mean and maximum that a summary stands for; a counter's mean rate is what it grew by since the summary before, over that
+/// time.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a value is shown and judged, never counted on"
+)]
+fn value(series: &Series, before: Option<(i64, i64)>, of: &Summary) -> Option<(f64, f64)> {
+    let scaled = |raw: f64| raw * f64::from(series.mul) / f64::from(series.div);
+    match (series.kind, of.shape) {
+        (Kind::Gauge, Shape::Gauge { max, sum, .. }) => {
+            let mean = scaled(sum as f64 / f64::from(of.count.max(1)));
+            Some((mean, series.value(max)))
+        }
+        (Kind::Counter, Shape::Counter { increase, steepest }) => {
+            let since = before.unwrap_or(of.first);
+            let ms = of.last.0.saturating_sub(since.0);
+            let between = before.map(|before| Growth::between(before, of.first));
+            let by = increase.saturating_add(between.map_or(0, |growth| growth.by));
+            let fastest = [between, steepest].into_iter().flatten();
+            let fastest = fastest.reduce(Growth::faster)?;
+            let rate = |by: i128, ms: i64| scaled(by as f64) / (ms as f64 / 1_000.0);
+            (ms > 0).then(|| (rate(by, ms), rate(fastest.by, fastest.ms)))
+        }
+        (Kind::Gauge, Shape::Counter { .. }) | (Kind::Counter, Shape::Gauge { .. }) => None,
+    }
+}

@@ -1,0 +1,543 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dawnwatch_proto::{HostId, Schema, SchemaId, Series};
+use dawnwatch_segment::{Disk, RealDisk};
+use jiff::Timestamp;
+
+use super::draw::{Drawn, Wanted};
+use super::file::SummaryAt;
+use super::*;
+use crate::history::History;
+use crate::history::head::Row;
+
+const HOST: HostId = HostId(7);
+const YEAR_S: i64 = 365 * 86_400;
+
+fn schema() -> Schema {
+    Schema::new(vec![
+        Series::new("x_bytes", Kind::Gauge).quantum(1, 4),
+        Series::new("x_total", Kind::Counter),
+        Series::new("y_bytes", Kind::Gauge),
+    ])
+}
+
+/// Numbers without a pattern, the same at each run.
+fn noise(i: i64) -> i64 {
+    let mixed = i.wrapping_mul(6_364_136_223_846_793_005) >> 40;
+    mixed.rem_euclid(1_000)
+}
+
+/// The samples of a house: a noisy level that is missing at times, a count that begins anew every 500, a constant.
+fn sample(i: i64) -> (i64, [i64; 3]) {
+    let level = if i % 17 == 0 { MISSING } else { noise(i) };
+    (i * 10_000, [level, (i % 500) * 7 + noise(i) / 200, 5])
+}
+
+fn open(dir: &Path) -> History {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (history, damage) = History::open(&disk, dir).unwrap();
+    assert_eq!(damage, [""; 0]);
+    history.schema(HOST, &schema()).unwrap();
+    history
+}
+
+fn push(history: &History, position: u64, numbers: impl Iterator<Item = i64>) {
+    for i in numbers {
+        let (time_ms, values) = sample(i);
+        let row = Row {
+            time_ms,
+            schema: schema().id(),
+            values: values.to_vec().into(),
+            position,
+        };
+        history.push(HOST, row, history.through());
+    }
+}
+
+fn seal(history: &History, position: u64, at_s: i64) {
+    let sealing = history.begin_seal();
+    let now = Timestamp::from_second(at_s).unwrap();
+    history.seal(&sealing, position, now).unwrap();
+    history.summarise().unwrap();
+}
+
+/// Ten hours in three files, one of them late, and the head.
+fn house(dir: &Path) -> History {
+    let history = open(dir);
+    push(&history, 1, 0..1_000);
+    seal(&history, 1, 10_000);
+    push(&history, 2, 2_000..3_100);
+    seal(&history, 2, 31_000);
+    push(&history, 3, 1_000..2_000);
+    push(&history, 3, 3_100..3_300);
+    seal(&history, 3, 33_000);
+    push(&history, 4, 3_300..3_600);
+    history
+}
+
+fn draw(history: &History, column: usize, points: usize) -> Drawn {
+    let drawn = history.draw(&Wanted {
+        hosts: &[HOST],
+        series: &schema().series()[column],
+        from: Timestamp::UNIX_EPOCH,
+        to: Timestamp::from_second(36_000).unwrap(),
+        points,
+    });
+    assert_eq!(drawn.damaged, [""; 0]);
+    drawn
+}
+
+/// What the ten hours come to, reckoned sample by sample: mean and maximum of each step.
+#[allow(clippy::cast_precision_loss, reason = "small numbers")]
+fn naive(column: usize, step_s: i64) -> Vec<(i64, f64, f64)> {
+    let all = (0..3_600)
+        .map(sample)
+        .map(|(time, values)| (time, values[column]));
+    let all: Vec<(i64, i64)> = all.filter(|(_, value)| *value != MISSING).collect();
+    let series = schema().series()[column].clone();
+    let scale = f64::from(series.mul) / f64::from(series.div);
+    let mut out = Vec::new();
+    for start in (0..36_000_000).step_by(usize::try_from(step_s * 1_000).unwrap()) {
+        let end = start + step_s * 1_000;
+        let from = all.partition_point(|(time, _)| *time < start);
+        let to = all.partition_point(|(time, _)| *time < end);
+        if series.kind == Kind::Gauge {
+            let values: Vec<i64> = all[from..to].iter().map(|(_, value)| *value).collect();
+            let mean = values.iter().sum::<i64>() as f64 / values.len() as f64;
+            out.push((
+                start,
+                mean * scale,
+                *values.iter().max().unwrap() as f64 * scale,
+            ));
+            continue;
+        }
+        let (mut grown, mut fastest) = (0, 0);
+        let first = from.saturating_sub(1);
+        for pair in all[first..to].windows(2) {
+            let by = if pair[1].1 >= pair[0].1 {
+                pair[1].1 - pair[0].1
+            } else {
+                pair[1].1
+            };
+            grown += by;
+            fastest = fastest.max(by);
+        }
+        let seconds = (all[to - 1].0 - all[first].0) as f64 / 1_000.0;
+        // All samples are ten seconds apart.
+        out.push((start, grown as f64 / seconds, fastest as f64 / 10.0));
+    }
+    out
+}
+
+fn shown(drawn: &Drawn) -> Vec<(i64, f64, f64)> {
+    let both = drawn.points.iter().zip(&drawn.peaks);
+    both.map(|((at, mean), peak)| (at.as_millisecond(), mean.unwrap(), peak.unwrap()))
+        .collect()
+}
+
+fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir(dir.join("history"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = all
+        .filter(|path| path.to_str().unwrap().ends_with(end))
+        .collect();
+    all.sort();
+    all
+}
+
+/// What it shows, of which kind of series, the samples, and start, count and shape of each summary.
+type Case<'a> = (&'a str, Kind, &'a [(i64, i64)], &'a [(i64, u32, Shape)]);
+
+#[test]
+fn samples_become_summaries() {
+    let gauge = |min, max, sum| Shape::Gauge { min, max, sum };
+    let counter = |increase, steepest: Option<(i128, i64)>| Shape::Counter {
+        increase,
+        steepest: steepest.map(|(by, ms)| Growth { by, ms }),
+    };
+    let hour = 3_600_000;
+    let rows: [Case<'_>; 9] = [
+        ("nothing", Kind::Gauge, &[], &[]),
+        ("all missing", Kind::Counter, &[(5, MISSING)], &[]),
+        (
+            "one level",
+            Kind::Gauge,
+            &[(5, -3)],
+            &[(0, 1, gauge(-3, -3, -3))],
+        ),
+        (
+            "one count",
+            Kind::Counter,
+            &[(5, 3)],
+            &[(0, 1, counter(0, None))],
+        ),
+        (
+            "levels, one missing",
+            Kind::Gauge,
+            &[(0, 4), (10, MISSING), (20, -2), (30, 1)],
+            &[(0, 3, gauge(-2, 4, 3))],
+        ),
+        (
+            "sums are wide",
+            Kind::Gauge,
+            &[(0, i64::MAX), (1, i64::MAX)],
+            &[(0, 2, gauge(i64::MAX, i64::MAX, 2 * i128::from(i64::MAX)))],
+        ),
+        (
+            "a count that began anew",
+            Kind::Counter,
+            &[(0, 10), (10, 15), (20, 4), (40, 24)],
+            &[(0, 4, counter(29, Some((20, 20))))],
+        ),
+        (
+            "a count that stands",
+            Kind::Counter,
+            &[(0, 10), (10, 10)],
+            &[(0, 2, counter(0, Some((0, 1))))],
+        ),
+        (
+            "two hours, and one before 1970",
+            Kind::Gauge,
+            &[(-1, 1), (0, 2), (hour - 1, 3), (hour, 4)],
+            &[
+                (-hour, 1, gauge(1, 1, 1)),
+                (0, 2, gauge(2, 3, 5)),
+                (hour, 1, gauge(4, 4, 4)),
+            ],
+        ),
+    ];
+    for (name, kind, samples, want) in rows {
+        let got = reduce(samples, kind, HOUR_S);
+        let got: Vec<_> = got
+            .iter()
+            .map(|(start, one)| (*start, one.count, one.shape))
+            .collect();
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[test]
+fn parts_put_together_are_the_whole() {
+    for (column, kind) in [(0, Kind::Gauge), (1, Kind::Counter)] {
+        let all: Vec<_> = (0..2_000)
+            .map(sample)
+            .map(|(time, values)| (time, values[column]))
+            .collect();
+        let whole = reduce(&all, kind, HOUR_S);
+        for size in [1, 7, 60, 333] {
+            let mut parts: Vec<Summary> = Vec::new();
+            for chunk in all.chunks(size).rev() {
+                parts.extend(reduce(chunk, kind, FIVE_MINUTES_S).into_values());
+            }
+            assert_eq!(
+                together(parts, HOUR_S),
+                whole,
+                "{kind:?} in parts of {size}"
+            );
+        }
+    }
+}
+
+fn steps() -> Vec<bytes::Step> {
+    let column = |i: usize| {
+        (0..500)
+            .map(sample)
+            .map(|(t, v)| (t, v[i]))
+            .collect::<Vec<_>>()
+    };
+    let gauge = reduce(&column(0), Kind::Gauge, HOUR_S);
+    let counter = reduce(&column(1), Kind::Counter, HOUR_S);
+    let anew = reduce(&[(5, i64::MAX), (9, 1), (11, 3)], Kind::Counter, HOUR_S);
+    let wide = reduce(&[(1, i64::MIN + 1), (7, i64::MAX)], Kind::Gauge, HOUR_S);
+    [0, 3_600_000]
+        .map(|start| {
+            [&gauge, &counter, &anew, &wide]
+                .map(|of| of.get(&start).copied())
+                .to_vec()
+        })
+        .to_vec()
+}
+
+#[test]
+fn bytes_come_back_and_nothing_else_is_taken() {
+    let encoded = bytes::encode(SchemaId(9), &steps());
+    assert_eq!(bytes::decode(&encoded), Ok(steps()));
+    assert_eq!(bytes::schema(&encoded), Ok(SchemaId(9)));
+    let golden = (encoded.len(), crc32c::crc32c(&encoded));
+    assert_eq!(golden, GOLDEN, "the form on disk changed");
+    for cut in 0..encoded.len() {
+        assert!(bytes::decode(&encoded[..cut]).is_err(), "cut at {cut}");
+    }
+    // Whatever stands there, it is refused or read, and nothing panics.
+    for at in 0..encoded.len() {
+        for bit in 0..8 {
+            let mut flipped = encoded.clone();
+            flipped[at] ^= 1 << bit;
+            let _ = bytes::decode(&flipped);
+        }
+    }
+}
+
+/// Length and CRC32C of [`steps`] on disk.
+const GOLDEN: (usize, u32) = (152, 2_619_291_740);
+
+#[test]
+fn a_file_byte_by_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    push(&history, 1, 359..361);
+    seal(&history, 1, 3_700);
+    let [path] = &files(dir.path(), ".dws")[..] else {
+        panic!("one file");
+    };
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert_eq!(name, "00000000000000000001_3700_3590_3600.1h.dws");
+    let got: String = fs::read(path)
+        .unwrap()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(got, GOLDEN_FILE);
+}
+
+/// Header; schema, three series in two steps; one directory entry; trailer.
+const GOLDEN_FILE: &str = concat!(
+    "4457534d01000000100e0000000000000100000000000000740e000000000000",
+    "bdd151f761ee55e50302e09db603000105b6060da627050aa09c01000105a8020d0e0500",
+    "07000000000000000000000000000000200000000000000024000000d9ba04ac",
+    "010000001eeb30a444575346",
+);
+
+#[test]
+fn names_are_taken_back_and_others_are_not() {
+    let at = SummaryAt {
+        through: 12,
+        sealed_s: 99,
+        min_s: -5,
+        max_s: 7,
+        step_s: FIVE_MINUTES_S,
+    };
+    assert_eq!(at.name(), "00000000000000000012_99_-5_7.5m.dws");
+    assert_eq!(SummaryAt::of_name(&at.name()), Some(at));
+    for other in [
+        "",
+        "1_2_3_4.1h.dws",
+        "00000000000000000012_99_-5.5m.dws",
+        "x.dws",
+        "00000000000000000012_99_-5_7.2h.dws",
+    ] {
+        assert_eq!(SummaryAt::of_name(other), None, "{other}");
+    }
+    assert!(at.meets(7_999, 9_000) && at.meets(-9_000, -4_999));
+    assert!(!at.meets(8_000, 9_000) && !at.meets(-9_000, -5_000));
+}
+
+#[test]
+fn hours_are_what_their_samples_come_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = house(dir.path());
+    let saved = history.save();
+    let check = |history: &History, what: &str| {
+        for column in 0..3 {
+            let drawn = draw(history, column, 10);
+            assert_eq!((drawn.resolution_s, drawn.repeated), (HOUR_S, 0));
+            assert_eq!(
+                shown(&drawn),
+                naive(column, 3_600),
+                "{what}: hours of column {column}"
+            );
+            let drawn = draw(history, column, 5);
+            assert_eq!(drawn.resolution_s, 2 * HOUR_S);
+            assert_eq!(
+                shown(&drawn),
+                naive(column, 7_200),
+                "{what}: two hours of column {column}"
+            );
+        }
+        let drawn = draw(history, 0, 11);
+        assert_eq!((drawn.resolution_s, drawn.points.len()), (0, 11), "{what}");
+    };
+    check(&history, "at once");
+    drop(history);
+    let history = open(dir.path());
+    history.restore(&saved).unwrap();
+    check(&history, "after a start");
+    // Without any summary the samples answer, and the start makes one anew.
+    for path in files(dir.path(), ".1h.dws") {
+        fs::remove_file(path).unwrap();
+    }
+    check(&history, "summaries gone");
+    let sealing = history.begin_seal();
+    check(&history, "while an hour is being sealed");
+    history.seal(&sealing, 4, Timestamp::UNIX_EPOCH).unwrap();
+    check(&history, "sealed, not summarised");
+    drop(history);
+    let history = open(dir.path());
+    assert_eq!(
+        files(dir.path(), ".1h.dws").len(),
+        1,
+        "a start is not held up by all of them"
+    );
+    check(&history, "one made");
+    history.summarise().unwrap();
+    assert_eq!(files(dir.path(), ".1h.dws").len(), 4);
+    check(&history, "all made");
+}
+
+#[test]
+fn a_crash_between_the_two_files_is_made_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = house(dir.path());
+    drop(history);
+    let newest = files(dir.path(), ".1h.dws").pop().unwrap();
+    let was = fs::read(&newest).unwrap();
+    // Not yet begun, and killed while it was written.
+    for torn in [None, Some(&was[..40])] {
+        fs::remove_file(&newest).unwrap();
+        let tmp = newest.with_extension("tmp");
+        if let Some(torn) = torn {
+            fs::write(&tmp, torn).unwrap();
+        }
+        drop(open(dir.path()));
+        assert_eq!(fs::read(&newest).unwrap(), was);
+        assert!(!tmp.exists());
+    }
+}
+
+#[test]
+fn a_damaged_summary_stops_no_start_and_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    push(&history, 1, 0..400);
+    seal(&history, 1, 4_000);
+    drop(history);
+    let path = files(dir.path(), ".1h.dws").pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    let at = SummaryAt::of_name(path.file_name().unwrap().to_str().unwrap()).unwrap();
+    let read = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        file::read(&dir.path().join("history"), &at, HOST, |_| Some(0))
+    };
+    for i in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[i] ^= 1 << (i % 8);
+        assert!(
+            read(&flipped).is_err(),
+            "flip at byte {i} of {}",
+            whole.len()
+        );
+        assert!(read(&whole[..i]).is_err(), "cut at {i}");
+    }
+    let history = open(dir.path());
+    let drawn = draw(&history, 0, 5);
+    let in_hours = |drawn: &Drawn| {
+        drawn
+            .points
+            .iter()
+            .map(|(_, value)| *value)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((drawn.samples, drawn.resolution_s), (376, 7_200));
+    assert_eq!(
+        fs::read(&path).unwrap(),
+        whole[..whole.len() - 1],
+        "still cut"
+    );
+    history.summarise().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), whole, "made anew");
+    assert_eq!(in_hours(&draw(&history, 0, 5)), in_hours(&drawn));
+
+    // Where the samples are gone it is said, and what else is there is shown.
+    history.expire_now();
+    assert_eq!(files(dir.path(), ".dwh").len(), 0);
+    fs::write(&path, &whole[..50]).unwrap();
+    assert_eq!(
+        in_hours(&draw(&history, 0, 5)),
+        in_hours(&drawn),
+        "of the 5-minute ones"
+    );
+    fs::write(&files(dir.path(), ".5m.dws")[0], b"DWSM").unwrap();
+    let found = open(dir.path()).draw(&Wanted {
+        hosts: &[HOST],
+        series: &schema().series()[0],
+        from: Timestamp::UNIX_EPOCH,
+        to: Timestamp::from_second(36_000).unwrap(),
+        points: 5,
+    });
+    assert_eq!(
+        (found.points.len(), found.damaged.len()),
+        (0, 2),
+        "{:?}",
+        found.damaged
+    );
+}
+
+#[test]
+fn what_expires_leaves_five_minutes() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = house(dir.path());
+    assert_eq!(files(dir.path(), ".5m.dws").len(), 0);
+    history.expire_now();
+    let count = |end| files(dir.path(), end).len();
+    assert_eq!(
+        (count(".dwh"), count(".1h.dws"), count(".5m.dws")),
+        (0, 3, 3)
+    );
+    for column in 0..3 {
+        let close = draw(&history, column, 1_000);
+        assert_eq!(close.resolution_s, FIVE_MINUTES_S);
+        assert_eq!(shown(&close), naive(column, 300), "column {column}");
+        assert_eq!(shown(&draw(&history, column, 10)), naive(column, 3_600));
+    }
+    assert_eq!(draw(&history, 0, 60).resolution_s, 600);
+    // Of the head alone there are samples.
+    let late = history.draw(&Wanted {
+        hosts: &[HOST],
+        series: &schema().series()[2],
+        from: Timestamp::from_second(33_100).unwrap(),
+        to: Timestamp::from_second(36_000).unwrap(),
+        points: 1_000,
+    });
+    assert_eq!((late.resolution_s, late.points.len()), (0, 290));
+    // Without the 5-minute ones the hours answer.
+    for path in files(dir.path(), ".5m.dws") {
+        fs::remove_file(path).unwrap();
+    }
+    let saved = history.save();
+    let history = open(dir.path());
+    history.restore(&saved).unwrap();
+    let close = draw(&history, 0, 1_000);
+    assert_eq!(
+        (close.resolution_s, shown(&close)),
+        (HOUR_S, naive(0, 3_600))
+    );
+}
+
+#[test]
+fn summaries_go_after_three_years() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = house(dir.path());
+    history.expire_now();
+    let late = Timestamp::from_second(4 * YEAR_S).unwrap();
+    history.expire_summaries(late).unwrap();
+    assert_eq!(
+        files(dir.path(), ".dws").len(),
+        6,
+        "a clock set wrong costs nothing"
+    );
+    let early = Timestamp::from_second(3 * YEAR_S + 31_500).unwrap();
+    history.expire_summaries_but(0, early).unwrap();
+    assert_eq!(
+        files(dir.path(), ".dws").len(),
+        2,
+        "the last hour is younger"
+    );
+    history.expire_summaries_but(1, late).unwrap();
+    assert_eq!(files(dir.path(), ".dws").len(), 2);
+    history.expire_summaries_but(0, late).unwrap();
+    assert_eq!(files(dir.path(), ".dws").len(), 0);
+    assert_eq!(draw(&history, 0, 10).samples, 283, "the head");
+}
