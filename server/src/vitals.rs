@@ -158,7 +158,11 @@ impl Gauges {
             streams: load(&self.streams),
             memory_bytes: resident_bytes().unwrap_or(0),
             free_bytes: bytes(room.as_ref().map(|room| room.f_bavail)),
-            size_bytes: bytes(room.as_ref().map(|room| room.f_blocks)),
+            // As df reckons: what is kept for root or others is no room here, full or not.
+            size_bytes: bytes(room.as_ref().map(|room| {
+                let used = room.f_blocks.saturating_sub(room.f_bfree);
+                used + room.f_bavail
+            })),
             journal_bytes: taken_bytes(&self.data.join("journal")),
             history_bytes: taken_bytes(&self.data.join("history")),
             ledger_bytes: taken_bytes(&self.data.join("ledger")),

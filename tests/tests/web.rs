@@ -408,13 +408,13 @@ fn what_other_sites_ask_for_is_refused() {
     let json = ann.with("content-type", "application/json");
     assert_eq!(
         json.clone()
-            .ask("POST", "/api/v1/incidents/I-1/ack", "{}")
+            .ask("POST", "/api/v1/incidents/I-999/ack", "{}")
             .status,
         403
     );
     let ours = json.with("x-csrf-token", &csrf);
     assert_eq!(
-        ours.ask("POST", "/api/v1/incidents/I-1/ack", "{}").status,
+        ours.ask("POST", "/api/v1/incidents/I-999/ack", "{}").status,
         404
     );
     // A login form that another browser loaded.
