@@ -82,7 +82,7 @@ fn targets_are_checked() {
     let text = "[[target]]\nname = \"a\"\naddress = \"http://x\"\n[[target]]\nname = \"a\"\naddress = \"x\"\nport = 1\n";
     let shown = parse(text, "d.toml", "UTC").unwrap_err().to_string();
     for part in [
-        "line 3",
+        "d.toml:3:",
         "neither a host name nor an address",
         "a second target \"a\"",
         "unknown key \"port\"",
