@@ -4,7 +4,7 @@
 //!
 //! - here: what a summary is, of samples and of parts.
 //! - [`bytes`]: the form of a host's summaries in a file.
-//! - [`file`]: the file format.
+//! - [`mod@file`]: the file format.
 //! - [`keep`]: when files are made and removed.
 //! - [`draw`]: a series over a span, from samples or summaries.
 //!

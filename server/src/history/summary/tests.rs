@@ -385,6 +385,16 @@ fn hours_are_what_their_samples_come_to() {
     history.summarise().unwrap();
     assert_eq!(files(dir.path(), ".1h.dws").len(), 4);
     check(&history, "all made");
+    // What a reader finds that took the head before the sealing ended, and the files after it.
+    let (time_ms, values) = sample(3_599);
+    let row = Row {
+        time_ms,
+        schema: schema().id(),
+        values: values.to_vec().into(),
+        position: 4,
+    };
+    history.head().push(HOST, row);
+    check(&history, "in head and file");
 }
 
 #[test]
