@@ -18,6 +18,7 @@
 //! | `POST /api/v1/incidents/{id}/ack` with [`Act`] | [`Incident`] |
 //! | `GET /api/v1/review?night=` (last sealed night or the one under way; `night=so-far`, an id, `-1`) | [`LiveReview`] |
 //! | `GET /api/v1/nights` | `Vec<`[`NightHead`]`>` |
+//! | `GET /api/v1/nights/{id}/evidence` | [`Evidence`] |
 //! | `POST /api/v1/tokens` with [`NewToken`] | [`Token`] |
 //! | `GET /api/v1/tokens` | `Vec<`[`TokenState`]`>` |
 //! | `GET /api/v1/net` | `Vec<`[`Link`]`>` |
@@ -35,8 +36,10 @@
 //! | `GET /api/v1/templates?host=&text=&limit=` | [`LogTemplates`] |
 //! | any failure | [`Problem`] with a fitting status |
 
+mod evidence;
 mod logs;
 
+pub use evidence::{EVIDENCE_FORMAT, Evidence, FindingEvidence, SeriesEvidence};
 pub use logs::{LogLine, LogTemplate, LogTemplates, Logs, severity_named, severity_word};
 
 use jiff::Timestamp;

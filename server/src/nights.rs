@@ -1,4 +1,8 @@
 //! Sealed reviews: one canonical JSON file a night under `nights/`, its SHA-256 in the ledger. Never changed afterwards.
+//!
+//! - [`evidence`]: samples and lines around its findings, beside it.
+
+pub mod evidence;
 
 use std::fs;
 use std::io;
@@ -32,10 +36,10 @@ pub enum Error {
     },
 }
 
-/// The canonical bytes of a review and their SHA-256 in hex. Fields stand in the order of the type, numbers in their
+/// The canonical bytes of a review, or of its evidence, and their SHA-256 in hex. Fields stand in the order of the type, numbers in their
 /// shortest form, so the same value has the same bytes everywhere.
 #[must_use]
-pub fn canonical(review: &Review) -> (Vec<u8>, String) {
+pub fn canonical<T: serde::Serialize>(review: &T) -> (Vec<u8>, String) {
     let mut bytes =
         serde_json::to_vec_pretty(review).expect("a review of plain values always serialises");
     bytes.push(b'\n');
@@ -48,7 +52,10 @@ pub fn canonical(review: &Review) -> (Vec<u8>, String) {
 /// # Errors
 /// What the file system says.
 pub fn write(data: &Path, review: &Review, bytes: &[u8]) -> Result<(), Error> {
-    let path = path(data, &review.id);
+    replace(path(data, &review.id), bytes)
+}
+
+fn replace(path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
     checkpoint::replace(&path, bytes).map_err(|source| Error::Io {
         what: "write",
         path,
@@ -61,11 +68,23 @@ pub fn write(data: &Path, review: &Review, bytes: &[u8]) -> Result<(), Error> {
 /// # Errors
 /// Where the file cannot be read or is of another format.
 pub fn read(data: &Path, id: &str) -> Result<Option<Review>, Error> {
-    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !plain {
+    if !is_plain(id) {
         return Ok(None);
     }
-    let path = path(data, id);
+    open(path(data, id), FORMAT, |review: &Review| review.format)
+}
+
+/// Whether an id may be a file's name: it comes from whoever asks.
+fn is_plain(id: &str) -> bool {
+    id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Reads a file of a known format; none where there is no such file.
+fn open<T: serde::de::DeserializeOwned>(
+    path: PathBuf,
+    known: u32,
+    format: impl Fn(&T) -> u32,
+) -> Result<Option<T>, Error> {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -77,15 +96,16 @@ pub fn read(data: &Path, id: &str) -> Result<Option<Review>, Error> {
             });
         }
     };
-    let review: Review = serde_json::from_slice(&bytes).map_err(|e| Error::Damaged {
+    let value: T = serde_json::from_slice(&bytes).map_err(|e| Error::Damaged {
         path: path.clone(),
         why: e.to_string(),
     })?;
-    if review.format > FORMAT {
-        let why = format!("format {}, this build reads {FORMAT}", review.format);
+    let format = format(&value);
+    if format > known {
+        let why = format!("format {format}, this build reads {known}");
         return Err(Error::Damaged { path, why });
     }
-    Ok(Some(review))
+    Ok(Some(value))
 }
 
 /// The sealed nights, oldest first. A file that cannot be read is passed over and logged.
@@ -108,6 +128,7 @@ pub fn list(data: &Path) -> Result<Vec<NightHead>, Error> {
     let mut ids: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| Some(name.strip_suffix(".json")?.to_owned()))
+        .filter(|id| is_plain(id))
         .collect();
     ids.sort();
     let mut heads = Vec::with_capacity(ids.len());

@@ -6,6 +6,7 @@
 
 mod house;
 mod recovery;
+mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dawnwatch_engine::effect::{Effect, Entry, Notification};
+use dawnwatch_engine::effect::{Effect, Notification};
 use dawnwatch_engine::input::{Delivered, Input, Notice, Outcome};
 use dawnwatch_engine::vitals::{SERVER, Vitals};
 use dawnwatch_engine::{At, Engine};
@@ -324,7 +325,7 @@ impl Watch {
             wall: at.wall,
             effects,
         };
-        self.with_room(|watch| watch.write_nights(&mut frame.effects))?;
+        self.with_room(|watch| watch.write_nights(at.wall, &mut frame.effects))?;
         self.with_room(|watch| Ok(watch.ledger.append(&frame)?))?;
         self.tools.poke.ledger(self.ledger.frames());
         if !self.live {
@@ -341,28 +342,6 @@ impl Watch {
     fn count_pending(&self) {
         let oldest = self.pending.values().map(|one| one.decided).min();
         self.tools.gauges.outbox(self.pending.len(), oldest);
-    }
-
-    /// Writes sealed reviews and puts their hashes into the ledger's entries.
-    fn write_nights(&mut self, effects: &mut [Effect]) -> Result<(), Error> {
-        let mut hashes = BTreeMap::new();
-        for effect in &mut *effects {
-            if let Effect::SealNight(review) = effect {
-                review.ledger_head = self.ledger.head();
-                let (bytes, hash) = nights::canonical(review);
-                nights::write(&self.tools.data, review, &bytes)?;
-                hashes.insert(review.id.clone(), hash);
-                self.tools.published.sealed(nights::head(review));
-            }
-        }
-        for effect in effects {
-            if let Effect::Record(Entry::Sealed { night, hash }) = effect
-                && let Some(found) = hashes.get(night)
-            {
-                hash.clone_from(found);
-            }
-        }
-        Ok(())
     }
 
     /// Does what a full disk can refuse, again and again until there is room: what is journalled must be carried out, and a

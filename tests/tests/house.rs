@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dawnwatch_engine::{Effect, Entry};
-use dawnwatch_proto::api::{Host, Incident, LiveReview, LogTemplates, NightHead, Now};
+use dawnwatch_proto::api::{Evidence, Host, Incident, LiveReview, LogTemplates, NightHead, Now};
 use dawnwatch_proto::review::{Review, Row, Severity, Verdict};
 use dawnwatch_segment::{Disk, RealDisk};
 use dawnwatch_server::ledger;
@@ -220,6 +220,8 @@ fn a_night_from_the_first_sample_to_the_review() {
     for agent in [&mut house.db02, &mut house.file03] {
         kill_agent(agent);
     }
+    the_night_is_read_without_raw_history(&mut house, &full);
+    done("the night was read without raw history");
     faketime::sweep(house.server.pid());
 }
 
@@ -471,6 +473,59 @@ fn the_night_is_sealed(house: &House) {
     })
     .expect("the ledger");
     assert_eq!(sealed, [(night.id, hash)]);
+}
+
+/// Years later the hour files are gone: what the night kept of a finding still answers.
+fn the_night_is_read_without_raw_history(house: &mut House, full: &Incident) {
+    let data = house.server.data.clone();
+    house.server.kill();
+    faketime::sweep(house.server.pid());
+    std::fs::remove_dir_all(data.join("history")).expect("the raw history");
+    house.server = Server::start(&data, &house.options);
+    let kept: Evidence = until("the evidence of the night", SOON, || {
+        house.get("/api/v1/nights/N-2026-10-05/evidence")
+    });
+    let ids: Vec<&str> = kept
+        .findings
+        .iter()
+        .map(|f| f.incident.id.as_str())
+        .collect();
+    assert_eq!(
+        (ids.len(), kept.left_out, kept.damaged.len()),
+        (3, 0, 0),
+        "{ids:?}"
+    );
+    let finding = kept
+        .findings
+        .iter()
+        .find(|f| f.incident.id == full.id)
+        .expect("it");
+    let series = &finding.series[0];
+    assert_eq!(series.series, full.alerts[0].series);
+    assert!(
+        series.samples > 1 && (2..=120).contains(&series.points.len()),
+        "{series:?}"
+    );
+    assert!(finding.from < full.since && full.since < finding.to);
+
+    let file = std::fs::read(data.join("nights/N-2026-10-05.evidence.json")).expect("the file");
+    let hash = ring::digest::digest(&ring::digest::SHA256, &file);
+    let want: String = hash
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let mut hashes = Vec::new();
+    ledger::walk(&disk, &data, |frame| {
+        for effect in frame.effects {
+            if let Effect::Record(Entry::Evidence { hash, .. }) = effect {
+                hashes.push(hash);
+            }
+        }
+    })
+    .expect("the ledger");
+    assert_eq!(hashes, [want], "once, and of this file");
 }
 
 fn the_review_tells_it(house: &House, [healed, full, silent]: [&Incident; 3]) {

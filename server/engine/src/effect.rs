@@ -98,6 +98,13 @@ pub enum Entry {
         /// What was done.
         what: String,
     },
+    /// What a sealed night keeps of its findings was written; the server adds it to the frame that seals the night.
+    Evidence {
+        /// `N-2026-10-05`.
+        night: String,
+        /// SHA-256 of its canonical JSON.
+        hash: String,
+    },
 }
 
 /// A message to one channel.

@@ -111,6 +111,7 @@ pub fn router() -> Router<Arc<State>> {
         .route("/api/v1/search", get(search::search))
         .route("/api/v1/review", get(read::review))
         .route("/api/v1/nights", get(read::nights))
+        .route("/api/v1/nights/{id}/evidence", get(read::evidence))
         .route("/api/v1/rules", get(read::rules))
         .route("/api/v1/net", get(read::net))
         .route("/api/v1/logs", get(logs::lines))

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State as Shared};
 use dawnwatch_engine::vitals::{SERVER, SERVER_NAME};
 use dawnwatch_proto::api::{
-    History, Host, Incident, Link, LiveReview, Missing, NightHead, Now, Rule,
+    Evidence, History, Host, Incident, Link, LiveReview, Missing, NightHead, Now, Rule,
 };
 use dawnwatch_proto::review::Review;
 use dawnwatch_proto::{HostId, Series};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::State;
 use super::answer::{Answer, Failure, Query, bad, not_found, unavailable};
 use crate::history::summary::draw::Wanted;
-use crate::nights;
+use crate::nights::{self, evidence};
 
 /// Most points in one answer: a terminal or a chart shows no more.
 const POINTS_MAX: usize = 11_000;
@@ -66,6 +66,26 @@ pub(super) async fn rules(Shared(state): Shared<Arc<State>>) -> Json<Vec<Rule>> 
 
 pub(super) async fn nights(Shared(state): Shared<Arc<State>>) -> Json<Vec<NightHead>> {
     Json(state.published.nights())
+}
+
+/// What a sealed night keeps of its findings: it answers when the raw history is gone.
+pub(super) async fn evidence(
+    Shared(state): Shared<Arc<State>>,
+    Path(id): Path<String>,
+) -> Answer<Evidence> {
+    let sealed = state.published.nights();
+    let id = match id.strip_prefix('-') {
+        Some(_) => nights_back(&sealed, &id)?,
+        None => id,
+    };
+    let of = id.clone();
+    let read = tokio::task::spawn_blocking(move || evidence::read(&state.data, &of)).await;
+    let read =
+        read.map_err(|_| unavailable("the evidence could not be read; see the server's log"))?;
+    let read = read.map_err(|error| unavailable(error.to_string()))?;
+    let names = sealed.iter().map(|head| head.id.as_str());
+    read.map(Json)
+        .ok_or_else(|| not_found("evidence of a night", &id, names))
 }
 
 #[derive(Debug, Deserialize)]

@@ -97,7 +97,7 @@ pub(super) async fn old_incident(state: &State, id: &str) -> Result<Option<Incid
         return Ok(None);
     }
     let (data, last) = (state.data.clone(), state.poke.last());
-    let names = names(state);
+    let (names, nights) = (names(state), state.published.nights());
     let read = tokio::task::spawn_blocking(move || {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let mut telling = Vec::new();
@@ -110,7 +110,11 @@ pub(super) async fn old_incident(state: &State, id: &str) -> Result<Option<Incid
                 Ok::<(), ledger::Error>(())
             })?;
         }
-        Ok::<_, ledger::Error>(old::incident(&id, &telling))
+        let mut incident = old::incident(&id, &telling);
+        if let Some(incident) = &mut incident {
+            old::recall(incident, &data, &nights);
+        }
+        Ok::<_, ledger::Error>(incident)
     });
     let read = read.await;
     let read =
@@ -132,7 +136,11 @@ fn about(id: &str, frame: Frame) -> Option<Frame> {
         }
         Effect::Record(Entry::Delivered { key, .. }) => key.split('/').next() == Some(id),
         Effect::Record(
-            Entry::Host { .. } | Entry::Server { .. } | Entry::Sealed { .. } | Entry::Person { .. },
+            Entry::Host { .. }
+            | Entry::Server { .. }
+            | Entry::Sealed { .. }
+            | Entry::Person { .. }
+            | Entry::Evidence { .. },
         ) => false,
         Effect::Notify(notification) => notification.incident == id,
         Effect::SealNight(review) => {

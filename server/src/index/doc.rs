@@ -24,10 +24,13 @@ const WORDS_MAX: usize = 96;
 /// Longest word that is kept; a longer one is found by its beginning.
 pub const WORD_BYTES_MAX: usize = 32;
 
+/// The kind of a document that says what a host is called: it is looked up, never found.
+pub const NAME: &str = "name";
+
 /// What is known of one thing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Doc {
-    /// `incident`, `finding` or `template`.
+    /// `incident`, `finding`, `template`, or [`NAME`].
     pub kind: String,
     /// `I-318`, `F-077`; the host's own number for a template.
     pub id: String,
@@ -171,8 +174,15 @@ fn record(docs: &mut impl Docs, frame: u64, wall: Timestamp, entry: &Entry) {
                 change(docs, id, doc.host, wall, frame, |_| {});
             }
         }
-        Entry::Host { .. } | Entry::Server { .. } | Entry::Sealed { .. } | Entry::Person { .. } => {
+        Entry::Host { id, name, .. } => {
+            let mut doc = empty(NAME, &id.to_string(), wall);
+            doc.name = cut(name, NAME_BYTES_MAX);
+            docs.put(doc);
         }
+        Entry::Server { .. }
+        | Entry::Sealed { .. }
+        | Entry::Person { .. }
+        | Entry::Evidence { .. } => {}
     }
 }
 
@@ -227,6 +237,11 @@ fn change(
         .unwrap_or_else(|| empty(kind, id, at));
     if host != HostId(0) {
         doc.host = host;
+        if doc.name.is_empty()
+            && let Some(named) = docs.get(&key(NAME, HostId(0), &host.to_string()))
+        {
+            doc.name = named.name;
+        }
     }
     how(&mut doc);
     doc.frame(frame);

@@ -1,17 +1,23 @@
 //! An incident that the engine has forgotten, put together from what the ledger keeps of it for ever.
 
+use std::path::Path;
+
 use dawnwatch_engine::Entry;
 use dawnwatch_engine::effect::{Content, Effect, Notification};
 use dawnwatch_engine::input::Outcome;
 use dawnwatch_proto::HostId;
-use dawnwatch_proto::api::{Alert, Incident, Told};
+use dawnwatch_proto::api::{Alert, FindingEvidence, Incident, NightHead, Told};
 use dawnwatch_proto::review::Severity;
 use jiff::Timestamp;
 
 use crate::ledger::Frame;
+use crate::nights::evidence;
+
+/// Nights whose evidence is looked at for one incident: an incident that stayed open for weeks is kept with its first ones.
+const NIGHTS_MAX: usize = 3;
 
 /// Puts an incident together from ledger frames in their order; none where they do not tell of it. What only the engine knew
-/// (bounds, samples around the start) and no message carried is gone; `why` says so.
+/// (bounds, samples around the start) and no message carried is gone, but for what [`recall`] finds.
 pub fn incident(id: &str, frames: &[Frame]) -> Option<Incident> {
     let mut found: Option<Incident> = None;
     for frame in frames {
@@ -39,9 +45,59 @@ pub fn incident(id: &str, frames: &[Frame]) -> Option<Incident> {
     if let Some(incident) = &mut found {
         incident
             .why
-            .push("told from the ledger: samples and bounds of so old an incident are in its night's review".to_owned());
+            .push("told from the ledger, which keeps an incident for ever".to_owned());
     }
     found
+}
+
+/// Adds what the evidence of a sealed night kept of the incident: bounds, samples, lines. Without any, or where it cannot be
+/// read, the incident stays as the ledger tells it.
+pub fn recall(incident: &mut Incident, data: &Path, heads: &[NightHead]) {
+    let of_it = |head: &&NightHead| {
+        incident.since < head.end && incident.until.is_none_or(|until| until >= head.start)
+    };
+    let id = incident.id.clone();
+    for head in heads.iter().filter(of_it).take(NIGHTS_MAX) {
+        let read = evidence::read(data, &head.id).unwrap_or_else(|error| {
+            tracing::warn!(%error, "evidence of a sealed night cannot be read");
+            None
+        });
+        let mut findings = read.into_iter().flat_map(|evidence| evidence.findings);
+        if let Some(kept) = findings.find(|kept| kept.incident.id == id) {
+            adopt(incident, kept);
+            let text = format!("samples and lines are those kept with night {}", head.id);
+            incident.why.push(text);
+            return;
+        }
+    }
+}
+
+/// What the ledger says of states and ends is later than what was kept, and stays.
+fn adopt(incident: &mut Incident, kept: FindingEvidence) {
+    for of in kept.incident.alerts {
+        let samples = kept.series.iter().find(|one| one.series == of.series);
+        let samples = samples.map_or(Vec::new(), |one| {
+            let known = one.points.iter();
+            known.filter_map(|(at, v)| Some((*at, (*v)?))).collect()
+        });
+        let same = |one: &&mut Alert| one.rule == of.rule && one.series == of.series;
+        if let Some(alert) = incident.alerts.iter_mut().find(same) {
+            alert.since = of.since;
+            alert.worst = of.worst;
+            alert.bound = of.bound;
+            alert.late = of.late;
+            alert.evidence = if samples.is_empty() {
+                of.evidence
+            } else {
+                samples
+            };
+        } else {
+            incident.alerts.push(of);
+        }
+    }
+    if incident.lines.is_empty() {
+        incident.lines = kept.lines;
+    }
 }
 
 fn record(found: &mut Option<Incident>, id: &str, wall: Timestamp, entry: &Entry) {
@@ -84,9 +140,8 @@ fn record(found: &mut Option<Incident>, id: &str, wall: Timestamp, entry: &Entry
                 .iter()
                 .position(|alert| alert.rule == *rule && alert.series == *series);
             let i = known.unwrap_or_else(|| {
-                incident
-                    .alerts
-                    .push(first(rule, series, *severity, *at, *observed));
+                let alert = first(rule, series, *severity, *at, *observed);
+                incident.alerts.push(alert);
                 incident.alerts.len() - 1
             });
             let alert = &mut incident.alerts[i];
@@ -105,21 +160,7 @@ fn record(found: &mut Option<Incident>, id: &str, wall: Timestamp, entry: &Entry
             outcome,
             answer,
         } if key.split('/').next() == Some(id) => {
-            let channel = key.rsplit('/').next().unwrap_or_default();
-            let told = found.as_mut().and_then(|incident| {
-                let mut told = incident.told.iter_mut();
-                told.find(|told| told.channel == channel && told.fate == "pending")
-            });
-            if let Some(told) = told {
-                told.at = Some(wall);
-                told.answer.clone_from(answer);
-                told.fate = match outcome {
-                    Outcome::Arrived => "arrived",
-                    Outcome::Refused => "lost",
-                    Outcome::Struggling => "pending",
-                }
-                .to_owned();
-            }
+            delivered(found, wall, key, (*outcome, answer));
         }
         Entry::Incident { .. }
         | Entry::Alert { .. }
@@ -127,7 +168,32 @@ fn record(found: &mut Option<Incident>, id: &str, wall: Timestamp, entry: &Entry
         | Entry::Host { .. }
         | Entry::Server { .. }
         | Entry::Sealed { .. }
-        | Entry::Person { .. } => {}
+        | Entry::Person { .. }
+        | Entry::Evidence { .. } => {}
+    }
+}
+
+/// What came of the oldest message to that channel whose fate is not known yet.
+fn delivered(
+    found: &mut Option<Incident>,
+    wall: Timestamp,
+    key: &str,
+    (outcome, answer): (Outcome, &str),
+) {
+    let channel = key.rsplit('/').next().unwrap_or_default();
+    let told = found.as_mut().and_then(|incident| {
+        let mut told = incident.told.iter_mut();
+        told.find(|told| told.channel == channel && told.fate == "pending")
+    });
+    if let Some(told) = told {
+        told.at = Some(wall);
+        answer.clone_into(&mut told.answer);
+        told.fate = match outcome {
+            Outcome::Arrived => "arrived",
+            Outcome::Refused => "lost",
+            Outcome::Struggling => "pending",
+        }
+        .to_owned();
     }
 }
 

@@ -27,7 +27,7 @@ use super::{FOUND_MAX, Found, Query};
 use crate::plain;
 
 /// Counts up with every change of what is written: an index of another version is built anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Longest value: longer ones go to files of their own, which sled never gives back.
 const VALUE_BYTES_MAX: usize = 4 * 1024;
@@ -141,11 +141,14 @@ impl Store {
         let mut words = Batch::new(&self.words);
         let mut times = Batch::new(&self.times);
         for (key, doc) in &fresh {
+            docs.insert(key.clone(), summed(doc))?;
+            if doc.kind == doc::NAME {
+                continue;
+            }
             for word in doc.words() {
                 words.insert(word_key(&word, key), Vec::new())?;
             }
             times.insert(time_key(doc.since, key), Vec::new())?;
-            docs.insert(key.clone(), summed(doc))?;
         }
         // What leads to a document before the place that says that it is there.
         docs.end()?;

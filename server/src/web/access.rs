@@ -66,6 +66,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/search", VIEWER),
     get("/api/v1/review", VIEWER),
     get("/api/v1/nights", VIEWER),
+    get("/api/v1/nights/{id}/evidence", VIEWER),
     get("/api/v1/rules", VIEWER),
     get("/api/v1/net", VIEWER),
     get("/api/v1/logs", VIEWER),

@@ -108,6 +108,7 @@ fn entry_line(entry: &Entry, zone: &TimeZone, names: &BTreeMap<HostId, String>) 
         Entry::Server { what } => format!("server: {what}"),
         Entry::Sealed { night, .. } => format!("sealed {night}"),
         Entry::Person { by, about, what } => format!("person {about} by {by}: {what}"),
+        Entry::Evidence { night, .. } => format!("evidence of {night}"),
     }
 }
 
