@@ -1,5 +1,10 @@
 //! Log lines from the file and the journal to the review: real agent, real server, and text that means harm.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so and ends"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,10 @@
 //! Pings over real links between namespaces: what gets lost is measured, and what is wrong is told of what it is.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so and ends"
+)]
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

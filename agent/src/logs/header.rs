@@ -177,6 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a table")]
     fn headers_are_known_by_their_general_shape() {
         for (line, program, pid, rest) in [
             (

@@ -140,7 +140,10 @@ impl Host {
                 }
                 EventBody::Line(line) => told.lines.push((line.severity, line.text)),
                 EventBody::Trouble { text, .. } => told.troubles.push(text),
-                other => panic!("{other:?}"),
+                other @ (EventBody::Started(_)
+                | EventBody::Goodbye(_)
+                | EventBody::Processes(_)
+                | EventBody::Unknown) => panic!("{other:?}"),
             }
         }
         told
@@ -242,7 +245,11 @@ impl Writer {
             .create(true)
             .open(&self.path)
             .unwrap();
-        let half = if self.n % 7 == 0 { 4 } else { text.len() };
+        let half = if self.n.is_multiple_of(7) {
+            4
+        } else {
+            text.len()
+        };
         file.write_all(&text.as_bytes()[..half]).unwrap();
         file.write_all(&text.as_bytes()[half..]).unwrap();
         *self.written.entry(word).or_default() += 1;

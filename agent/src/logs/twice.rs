@@ -109,7 +109,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut twins = Twins::default();
         for n in 0..10_000 {
-            assert!(!twins.first(Way::File, "p", &n.to_string(), 6).is_some());
+            assert!(twins.first(Way::File, "p", &n.to_string(), 6).is_none());
         }
         assert_eq!(twins.file.len(), WINDOW);
         assert_eq!(twins.first(Way::Journal, "p", "9999", 3), Some(6));

@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(judge(&mut usual, 1, 500), Judged::Rising);
         assert_eq!(judge(&mut usual, 2, 31), Judged::Burst { bound: 30 });
         assert_eq!(judge(&mut usual, 3, 30), Judged::Usual);
-        assert_eq!(judge(&mut usual, 4, 2_000), Judged::Usual, "told once");
+        assert_eq!(judge(&mut usual, 4, 500), Judged::Usual, "told once");
         assert_eq!(judge(&mut usual, 5, 2_001), Judged::Rising, "held anew");
     }
 
@@ -185,6 +185,7 @@ mod tests {
             usual,
             Usual {
                 faded: usual.faded,
+                over_minute: usual.over_minute,
                 ..Usual::default()
             }
         );
