@@ -756,6 +756,7 @@ clear_hold = "1s"
 "#;
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one night")]
 fn a_night_of_log_lines_and_a_failed_unit() {
     if !needs::are_met(&[Need::Faketime, Need::Journal]) {
         return;

@@ -130,6 +130,7 @@ fn a_real_message_bus_without_systemd_is_no_failure_and_one_that_forbids_is() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one story")]
 fn what_fails_on_a_host_becomes_an_incident_with_evidence() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("bus");

@@ -412,7 +412,7 @@ fn what_other_sites_ask_for_is_refused() {
             .status,
         403
     );
-    let ours = json.with("x-csrf-token", &csrf);
+    let mut ours = json.with("x-csrf-token", &csrf);
     assert_eq!(
         ours.ask("POST", "/api/v1/incidents/I-999/ack", "{}").status,
         404
