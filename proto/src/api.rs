@@ -8,7 +8,7 @@
 //! | `POST /api/v1/hosts/import` with [`Import`] | [`Imported`] |
 //! | `POST /api/v1/hosts/{name}/label` with [`Labels`] | [`Done`] |
 //! | `POST /api/v1/hosts/{name}/rename` with [`To`] | [`Done`] |
-//! | `POST /api/v1/hosts/{name}/retire` with [`Retire`] | [`Done`] |
+//! | `POST /api/v1/hosts/{name}/retire` (it left for good) | [`Done`] |
 //! | `POST /api/v1/hosts/{name}/merge` with [`To`] (the host that it is, set up anew) | [`Done`] |
 //! | `POST /api/v1/hosts/{name}/forget` (a name that never joined) | [`Done`] |
 //! | `GET /api/v1/history?host=&series=&from=&to=&points=` | [`History`] |
@@ -201,14 +201,6 @@ pub struct Labels {
 pub struct To {
     /// Its name.
     pub to: String,
-}
-
-/// A host left for good: refused, out of coverage, never silent again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retire {
-    /// Its names go as well, and its data as history expires.
-    #[serde(default)]
-    pub erase: bool,
 }
 
 /// What came of it, in words.

@@ -3,25 +3,27 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, State as Shared};
-use dawnwatch_engine::input::Input;
-use dawnwatch_proto::api::{Done, Import, Imported, Labels, Retire, To};
+use axum::{Extension, Json};
+use dawnwatch_engine::input::{Act, Input, Order};
+use dawnwatch_proto::api::{Done, Import, Imported, Labels, To};
 
 use super::State;
-use super::answer::{Answer, Failure, bad, unavailable};
+use super::answer::{Answer, Body, Failure, bad, unavailable};
 use super::read::find_host;
 use super::write::submit;
 use crate::app::card;
 use crate::identity::{HostError, HostRecord, Identity, NamedRecord};
 use crate::journal::Submit;
+use crate::web::person::Person;
 
 /// Facts and labels that one request may set.
 const LABELS_AT_ONCE_MAX: usize = 64;
 
 pub(super) async fn import(
     Shared(state): Shared<Arc<State>>,
-    Json(wanted): Json<Import>,
+    Extension(person): Extension<Person>,
+    Body(wanted): Body<Import>,
 ) -> Answer<Imported> {
     let now = state.clock.wall();
     let (out, changed) = stored(&state, move |identity| {
@@ -37,14 +39,17 @@ pub(super) async fn import(
             sent.await.map_err(gone)?;
         }
         tell(&state, last, false).await?;
+        let what = format!("hosts imported: {} new, {} changed", out.new, out.changed);
+        noted(&state, &person, what).await?;
     }
     Ok(Json(out))
 }
 
 pub(super) async fn label(
     Shared(state): Shared<Arc<State>>,
+    Extension(person): Extension<Person>,
     Path(name): Path<String>,
-    Json(Labels { labels }): Json<Labels>,
+    Body(Labels { labels }): Body<Labels>,
 ) -> Answer<Done> {
     if labels.is_empty() || labels.len() > LABELS_AT_ONCE_MAX {
         let text = format!("give 1 to {LABELS_AT_ONCE_MAX} labels, such as owner=ruiz");
@@ -60,13 +65,14 @@ pub(super) async fn label(
     let text = format!("{name} labelled");
     let record = stored(&state, move |identity| identity.label_host(&name, &labels)).await?;
     tell(&state, &record, false).await?;
-    done(text)
+    done(&state, &person, text).await
 }
 
 pub(super) async fn rename(
     Shared(state): Shared<Arc<State>>,
+    Extension(person): Extension<Person>,
     Path(name): Path<String>,
-    Json(To { to }): Json<To>,
+    Body(To { to }): Body<To>,
 ) -> Answer<Done> {
     let host = find_host(&state, &name)?;
     let (record, moved) =
@@ -77,53 +83,78 @@ pub(super) async fn rename(
     }
     tell_card(&state, &record).await?;
     let (old, new) = (host.name, record.name);
-    done(format!("{old} is {new} now; it is found under both names"))
+    done(
+        &state,
+        &person,
+        format!("{old} is {new} now; it is found under both names"),
+    )
+    .await
 }
 
 pub(super) async fn retire(
     Shared(state): Shared<Arc<State>>,
+    Extension(person): Extension<Person>,
     Path(name): Path<String>,
-    Json(Retire { erase }): Json<Retire>,
 ) -> Answer<Done> {
-    if erase {
-        return Err(bad("--erase is not there yet: retire it without"));
-    }
     let (host, now) = (find_host(&state, &name)?, state.clock.wall());
     let record = stored(&state, move |identity| Ok(identity.retire(host.id, now)?)).await?;
     tell_card(&state, &record).await?;
-    done(format!(
+    done(&state, &person, format!(
         "{} is retired: its history stays, it counts no longer, and is refused until it joins again",
         host.name
-    ))
+    )).await
 }
 
 pub(super) async fn merge(
     Shared(state): Shared<Arc<State>>,
+    Extension(person): Extension<Person>,
     Path(name): Path<String>,
-    Json(To { to }): Json<To>,
+    Body(To { to }): Body<To>,
 ) -> Answer<Done> {
     let (new, old) = (find_host(&state, &name)?, find_host(&state, &to)?);
     let (from, into) = (new.id, old.id);
     let (merged, kept) = stored(&state, move |identity| identity.merge_hosts(from, into)).await?;
     tell_card(&state, &kept).await?;
     tell_card(&state, &merged).await?;
-    done(format!(
-        "{} is {} from here on, with the history of both; certificates of before are refused",
-        new.name, old.name
-    ))
+    done(
+        &state,
+        &person,
+        format!(
+            "{} is {} from here on, with the history of both; certificates of before are refused",
+            new.name, old.name
+        ),
+    )
+    .await
 }
 
 pub(super) async fn forget(
     Shared(state): Shared<Arc<State>>,
+    Extension(person): Extension<Person>,
     Path(name): Path<String>,
 ) -> Answer<Done> {
     let record = stored(&state, move |identity| identity.forget_name(&name)).await?;
     tell(&state, &record, true).await?;
-    done(format!("{} is no longer named", record.name))
+    done(
+        &state,
+        &person,
+        format!("{} is no longer named", record.name),
+    )
+    .await
 }
 
-fn done(text: String) -> Answer<Done> {
+/// Notes in the ledger who did it, and answers.
+async fn done(state: &State, person: &Person, text: String) -> Answer<Done> {
+    noted(state, person, text.clone()).await?;
     Ok(Json(Done { text }))
+}
+
+async fn noted(state: &State, person: &Person, what: String) -> Result<(), Failure> {
+    let act = Act::Noted {
+        about: String::new(),
+        what,
+    };
+    let by = person.id.clone();
+    submit(state, Input::Order(Order { by, act })).await
 }
 
 /// Changes identity off the sockets' threads: it waits for the disk.

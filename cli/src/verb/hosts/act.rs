@@ -1,6 +1,6 @@
 //! Changes of one host.
 
-use dawnwatch_proto::api::{self, Done, Labels, To};
+use dawnwatch_proto::api::{Done, Labels, To};
 use dawnwatch_proto::untrusted::term;
 use serde::Serialize;
 
@@ -33,9 +33,6 @@ pub(super) struct Rename {
 pub(super) struct Retire {
     /// The host
     host: String,
-    /// Its names go at once, its data as raw history expires; sealed nights stay as they are
-    #[arg(long)]
-    erase: bool,
 }
 
 /// It is an old one, set up anew.
@@ -82,8 +79,7 @@ impl Rename {
 
 impl Retire {
     pub(super) fn run(&self, session: &Session) -> Result<Answer, Fail> {
-        let erase = self.erase;
-        act(&self.host, "retire", &api::Retire { erase }, session)
+        act(&self.host, "retire", &(), session)
     }
 }
 
