@@ -173,6 +173,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         .until_stopped(&mut threads.failure, &mut signals)
         .await;
     tracing::info!("stopping");
+    // While the journal still takes it.
+    people.web.note_failures();
     let _ = stop.send(true);
     running.stopping.store(true, Ordering::Relaxed);
     let ended = tokio::select! {
@@ -185,6 +187,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
 
 /// What serves people.
 struct Served {
+    web: Arc<crate::web::Web>,
     api: tokio::task::JoinHandle<()>,
     port: tokio::task::JoinHandle<()>,
     page: Option<Page>,
@@ -274,8 +277,13 @@ impl Running {
             Some(port) => port.serve(&web, self.journal.clone())?,
             None => tokio::spawn(std::future::ready(())),
         };
-        let api = tokio::spawn(crate::web::serve_socket(socket, web));
-        Ok(Served { api, port, page })
+        let api = tokio::spawn(crate::web::serve_socket(socket, Arc::clone(&web)));
+        Ok(Served {
+            web,
+            api,
+            port,
+            page,
+        })
     }
 
     /// Serves the agents' port.

@@ -10,7 +10,7 @@ use dawnwatch_proto::review::Severity;
 use dawnwatch_tests::browser::{Browser, Look};
 use dawnwatch_tests::house::{Agent, Server, ServerOptions, binary};
 use dawnwatch_tests::needs::{self, Need};
-use dawnwatch_tests::wait::until;
+use dawnwatch_tests::wait::{until, until_true};
 
 /// A host is silent after 30 s.
 const SOON: Duration = Duration::from_secs(90);
@@ -341,11 +341,12 @@ fn what_people_do_works_with_and_without_scripts() {
         .expect("the incident");
     browser.write("#note", "on my way").expect("a remark");
     browser.click("form.act button").expect("it is taken");
-    let taken: Incident = house
-        .server
-        .get(&format!("/api/v1/incidents/{}", house.incident))
-        .expect("the incident");
-    assert_eq!(taken.state, "acknowledged");
+    // The form is on its way when the click has ended.
+    until_true("it to be taken", SOON, || {
+        let path = format!("/api/v1/incidents/{}", house.incident);
+        let incident: Incident = house.server.get(&path).expect("the incident");
+        incident.state == "acknowledged"
+    });
     let shown = browser.evaluate("document.body.innerText").expect("a text");
     assert!(
         shown

@@ -478,9 +478,9 @@ fn every_route_asks_for_its_role() {
                     .is_some_and(|to| to.starts_with("/login?next="))
         };
         let says_no = |answered: &Answered| {
+            let body = answered.body.to_lowercase();
             answered.status == 403
-                && (answered.body.contains("this needs the role")
-                    || answered.body.contains("only root"))
+                && (body.contains("this needs the role") || body.contains("only root"))
         };
         let known = |answered: &Answered| {
             !answered.body.contains("does not know the request")

@@ -80,6 +80,31 @@ struct Parts {
     damaged: Vec<String>,
 }
 
+/// The earliest time that anything is known of.
+fn first_ms(
+    wanted: &Wanted<'_>,
+    head: &[(HostId, Vec<Mini>, Vec<Row>)],
+    files: &BTreeMap<u64, Arc<HourFile>>,
+    summaries: &Summaries,
+) -> Option<i64> {
+    let minis = head.iter().flat_map(|(_, minis, _)| minis);
+    let rows = head.iter().flat_map(|(_, _, rows)| rows);
+    let blocks = files.values().flat_map(|file| {
+        let hosts = wanted.hosts.iter();
+        hosts.flat_map(|host| file.blocks_of(*host))
+    });
+    let gone = summaries
+        .values()
+        .filter(|at| !files.contains_key(&at.through))
+        .map(|at| at.min_s.saturating_mul(1_000));
+    minis
+        .map(|mini| mini.min_ms)
+        .chain(rows.map(|row| row.time_ms))
+        .chain(blocks.map(|block| block.min_ms))
+        .chain(gone)
+        .min()
+}
+
 impl<'a> Sources<'a> {
     /// The head first, then the files, the summaries last: what is sealed or expires in between is in a later one.
     fn of(history: &History, wanted: &'a Wanted<'a>) -> Sources<'a> {
@@ -87,18 +112,21 @@ impl<'a> Sources<'a> {
             let (minis, rows) = history.head().of(*host);
             (*host, minis, rows)
         };
-        let head = wanted.hosts.iter().map(of_host).collect();
+        let head: Vec<_> = wanted.hosts.iter().map(of_host).collect();
         let files = history.files().into_iter();
         let files: BTreeMap<u64, _> = files.map(|file| (file.footer.through, file)).collect();
+        let summaries = history.summaries();
         let (from, to) = (wanted.from.as_millisecond(), wanted.to.as_millisecond());
         let points = i64::try_from(wanted.points.max(1)).unwrap_or(i64::MAX);
-        let span = to.saturating_sub(from).max(1);
+        // Whoever asks from long ago of a host that joined today wants the samples of today, not one mean of them.
+        let first = first_ms(wanted, &head, &files, &summaries).unwrap_or(from);
+        let span = to.saturating_sub(from.max(first)).max(1);
         let last_hour = start_of(to.saturating_sub(1), HOUR_S);
         Sources {
             wanted,
             head,
             files,
-            summaries: history.summaries(),
+            summaries,
             hours: (
                 start_of(from, HOUR_S),
                 last_hour.saturating_add(i64::from(HOUR_S) * 1_000),

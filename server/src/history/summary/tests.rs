@@ -549,5 +549,6 @@ fn summaries_go_after_three_years() {
     assert_eq!(files(dir.path(), ".dws").len(), 2);
     history.expire_summaries_but(0, late).unwrap();
     assert_eq!(files(dir.path(), ".dws").len(), 0);
-    assert_eq!(draw(&history, 0, 10).samples, 283, "the head");
+    // Nothing older than the head is known, so its samples answer, those that could not be read among them.
+    assert_eq!(draw(&history, 0, 10).samples, 300, "the head");
 }
