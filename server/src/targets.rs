@@ -8,7 +8,7 @@
 //! The **pinger** is the agent on the server's own machine, told by the same hash of the machine-id that agents join with, or
 //! the host that `pinger` in the configuration names.
 //!
-//! [`plan`] is pure; [`Targets`] keeps what it needs and what came of it. Addresses are those that the server saw agents
+//! `plan` is pure; [`Targets`] keeps what it needs and what came of it. Addresses are those that the server saw agents
 //! connect from, since its last start. One that several machines connect from is an address translator's, and is not used:
 //! an answer from there would say nothing of the host. Neither is a loopback address of any use to others.
 

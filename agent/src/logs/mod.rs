@@ -4,10 +4,10 @@
 //! files -> tail, family -> frame -+-> header, severity -> twice -> redact -> mask -> miner -> shaper -> spool
 //! journal ---------> journald ----+
 //! ```
-//! - [`places`] finds files, [`family`] follows one path through rotations, [`tail`] reads one file, [`frame`] cuts lines.
-//! - [`lines`] says what becomes of a line. [`header`], [`severity`], [`redact`], [`mask`], [`miner`] and [`shaper`] are pure; [`twice`] leaves out what came before.
-//! - [`journald`] runs the journal's own reader, [`entry`] is what that writes.
-//! - [`saved`] and [`kept`] are what is on disk; [`reader`] is the thread that ties all together.
+//! - `places` finds files, `family` follows one path through rotations, `tail` reads one file, `frame` cuts lines.
+//! - `lines` says what becomes of a line. `header`, `severity`, `redact`, `mask`, `miner` and `shaper` are pure; `twice` leaves out what came before.
+//! - `journald` runs the journal's own reader, `entry` is what that writes.
+//! - `saved` and `kept` are what is on disk; `reader` is the thread that ties all together.
 //!
 //! A line's time is the time at which it is read. What was written before the agent first ran is learned from and not told;
 //! what was written while no agent ran is told as backlog.

@@ -1,9 +1,9 @@
 //! The review, the open list and incidents as text: the same lines on a terminal, on a pipe and in a mail.
 //!
-//! - [`review`]: the first screen of PRODUCT.md, at most [`LINES_MAX`] lines.
-//! - [`now`]: what is open, at most [`NOW_LINES_MAX`] lines. [`incident`] and [`why`]: one incident.
-//! - [`phrases`]: the same words in pieces, for whoever lays them out otherwise: the page.
-//! - [`duration`], [`when`], [`sparkline`], [`number`]: the words that all of them use.
+//! - `review`: the first screen of PRODUCT.md, at most [`LINES_MAX`] lines.
+//! - `now`: what is open, at most [`NOW_LINES_MAX`] lines. `incident` and `why`: one incident.
+//! - `phrases`: the same words in pieces, for whoever lays them out otherwise: the page.
+//! - `duration`, `when`, `sparkline`, `number`: the words that all of them use.
 //!
 //! Every text from outside goes through [`untrusted::term`]; nothing else here makes a line longer than the width.
 //! Caveat: width is counted in characters, so scripts with double-width characters run over.

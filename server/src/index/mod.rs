@@ -4,10 +4,10 @@
 //! stopped, and what it gives is checked on the way out. It is filled by following the ledger and the events of history from
 //! where it stands, which is also how it is built anew: one code path, so that both lead to the same answers.
 //!
-//! - [`doc`]: what it knows of one thing, and the words it is found by. Pure.
-//! - [`old`]: an incident that the engine has forgotten, put together from the ledger. Pure.
-//! - [`store`]: the sled database, how it is opened and put aside.
-//! - [`follow`]: the one thread that owns it.
+//! - `doc`: what it knows of one thing, and the words it is found by. Pure.
+//! - `old`: an incident that the engine has forgotten, put together from the ledger. Pure.
+//! - `store`: the sled database, how it is opened and put aside.
+//! - `follow`: the one thread that owns it.
 
 pub mod doc;
 mod follow;

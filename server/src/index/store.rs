@@ -2,7 +2,7 @@
 //!
 //! | tree | key | value |
 //! |---|---|---|
-//! | `docs` | [`doc::key`](super::doc::key) | CRC32C u32 LE, postcard form of [`Doc`] |
+//! | `docs` | `doc::key` | CRC32C u32 LE, postcard form of [`Doc`] |
 //! | `words` | word, 0, key of the document | nothing |
 //! | `times` | u64 BE counting down from the highest as `since` rises, key of the document | nothing |
 //! | `meta` | `place` | CRC32C u32 LE, postcard form of [`Place`]: how far ledger and history are in it |

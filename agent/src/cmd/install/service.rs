@@ -121,7 +121,7 @@ pub(super) fn stop() {
     let _ = systemctl(&["disable", "--now", "--quiet", UNIT]);
 }
 
-/// Takes away what [`write`] wrote.
+/// Takes away what [`write()`] wrote.
 pub(super) fn remove() -> Result<(), Failure> {
     delete(UNIT_PATH)?;
     let failed = |error| {
