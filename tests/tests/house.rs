@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dawnwatch_engine::{Effect, Entry};
-use dawnwatch_proto::api::{Evidence, Host, Incident, LiveReview, LogTemplates, NightHead, Now};
+use dawnwatch_proto::api::{
+    Evidence, Host, Incident, Link, LiveReview, LogTemplates, NightHead, Now,
+};
 use dawnwatch_proto::review::{Review, Row, Severity, Verdict};
 use dawnwatch_segment::{Disk, RealDisk};
 use dawnwatch_server::ledger;
@@ -18,6 +20,7 @@ use dawnwatch_tests::house::{Agent, Launch, Server, ServerOptions, binary};
 use dawnwatch_tests::journal;
 use dawnwatch_tests::mounts::{fill, inner, kill_inner, private_tmpfs, seen_by};
 use dawnwatch_tests::needs::{self, Need};
+use dawnwatch_tests::netns::{Lan, dropped, drops, inside};
 use dawnwatch_tests::receivers::{Mail, Posted, Smtp, Webhook};
 use dawnwatch_tests::wait::{until, until_true};
 use jiff::{SignedDuration, Timestamp};
@@ -741,12 +744,19 @@ fn alertmanager_reads(posted: &Posted, status: &str) {
     );
 }
 
-/// What the host's agent reads beside its samples.
-const PACE: &str =
-    "roots = { bus = \"BUS\" }\n[logs]\nfiles = [\"LOG\"]\njournal_directory = \"JOURNALS\"";
+/// Between two pings of the host that pings.
+const PINGS_MS: u64 = 200;
 
-/// A unit that failed is told at once.
-const UNIT_SETTINGS: &str = r#"
+/// What the host's agent reads beside its samples.
+const PACE: &str = "ping_ms = PINGS_MS\nroots = { bus = \"BUS\" }\n[logs]\nfiles = [\"LOG\"]\njournal_directory = \"JOURNALS\"";
+
+/// A unit that failed is told at once; `web01` pings a printer.
+const OTHER_SETTINGS: &str = r#"
+[server]
+pinger = "web01"
+[[target]]
+name = "printer1"
+address = "PRINTER"
 [calendar]
 zone = "Europe/Berlin"
 hours = "Mon-Fri 08:00-18:00"
@@ -757,8 +767,9 @@ clear_hold = "1s"
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "one night")]
-fn a_night_of_log_lines_and_a_failed_unit() {
-    if !needs::are_met(&[Need::Faketime, Need::Journal]) {
+fn a_night_of_log_lines_a_failed_unit_and_lost_pings() {
+    let needs = [Need::Faketime, Need::Journal, Need::Namespaces, Need::Nft];
+    if !needs::are_met(&needs) {
         return;
     }
     let _ = binary("dawnwatch-server");
@@ -770,15 +781,20 @@ fn a_night_of_log_lines_and_a_failed_unit() {
         std::fs::create_dir(made).expect("a directory");
     }
     std::fs::write(&log, "INFO all is well\n").expect("the log");
-    std::fs::write(data.join("dawnwatch.toml"), UNIT_SETTINGS).expect("the configuration");
+    let mut lan = Lan::new(0);
+    lan.address(9);
+    let (printer, space) = (lan.at(9), lan.host(2));
+    let settings = OTHER_SETTINGS.replace("PRINTER", &printer.to_string());
+    std::fs::write(data.join("dawnwatch.toml"), settings).expect("the configuration");
     let options = ServerOptions {
         env: clock.env(),
+        listen: Some(lan.listen()),
         ..ServerOptions::default()
     };
     let server = Server::start(&data, &options);
     let launch = Launch {
         env: clock.env(),
-        ..Launch::default()
+        through: inside(&space),
     };
     let bus = Bus::start(&path("bus"));
     bus.set("nginx.service", "active", 0);
@@ -786,10 +802,12 @@ fn a_night_of_log_lines_and_a_failed_unit() {
     let mut agent = Agent::join_by(&path("web01"), "web01", server.address, &line, launch);
     let text = |name: &str| path(name).display().to_string();
     let pace = PACE
+        .replace("PINGS_MS", &PINGS_MS.to_string())
         .replace("BUS", &text("bus"))
         .replace("LOG", &text("app.log"))
         .replace("JOURNALS", &text("journal"));
-    agent.configure(TICK_MS, &pace);
+    // Five pings a tick: fewer are too few to be judged.
+    agent.configure(PINGS_MS * 5, &pace);
     agent.start();
     // What was logged before is known by then.
     until_true("the shapes of before", SOON, || {
@@ -819,6 +837,16 @@ fn a_night_of_log_lines_and_a_failed_unit() {
     let from_journal = told("the line of the journal", "new_log_line", "TLS handshake");
     bus.set("nginx.service", "failed", 0);
     let failed = told("the failed unit", "unit_failed", "nginx.service");
+    until_true("answers of the printer", SILENCE, || {
+        let links: Vec<Link> = server.get("/api/v1/net").unwrap_or_default();
+        links
+            .iter()
+            .any(|l| l.to == "printer1" && l.state == "up" && l.sent >= 20)
+    });
+    drops(&space, printer, "numgen random mod 100 < 40");
+    let lossy = told("the lost pings", "ping_loss", "printer1");
+    let (all, lost) = dropped(&space);
+    assert!(lost > 0, "the fault happened: {lost} of {all} dropped");
 
     monday_comes(&mut clock, &server);
     let file = until("the night to be sealed", SOON, || {
@@ -839,6 +867,7 @@ fn a_night_of_log_lines_and_a_failed_unit() {
         (&from_file, &["web01", "payment"][..]),
         (&from_journal, &["web01", "new"]),
         (&failed, &["web01", "nginx.service failed"]),
+        (&lossy, &["printer1", "loses", "from web01"]),
     ] {
         let text = evidence(incident);
         for word in words {

@@ -17,6 +17,8 @@ pub struct Asks {
     pub mounts_changed: fn(&File) -> bool,
     /// A stopwatch in microseconds from any origin: measures how long a reading takes, never what time it is.
     pub elapsed_us: fn() -> i64,
+    /// What the host's clock shows, in whole seconds since 1970: a value to send, never the stamp of one.
+    pub unix_s: fn() -> i64,
     /// CPU time that this process has used, in milliseconds.
     pub own_cpu_ms: fn() -> i64,
     /// The machine's architecture, as `uname -m` says it.
@@ -50,6 +52,7 @@ impl Default for Asks {
             usage,
             mounts_changed,
             elapsed_us,
+            unix_s: || clock_gettime(ClockId::Realtime).tv_sec,
             own_cpu_ms,
             machine,
             page_bytes: u32::try_from(rustix::param::page_size()).unwrap_or(4096),

@@ -40,6 +40,10 @@ pub(crate) const METRICS: &[Metric] = &[
         "Filesystem total free file nodes.",
     ),
     Metric::gauge("node_filesystem_readonly", "Filesystem read-only status."),
+    Metric::gauge(
+        "node_filesystem_device_error",
+        "Whether an error occurred while getting statistics for the given device.",
+    ),
 ];
 
 /// What it means that PID 1 is out of sight.
@@ -53,7 +57,7 @@ const TABLE_READS: u32 = 6;
 const SIZES: usize = 3;
 
 /// Columns of a filesystem.
-const COLUMNS: usize = 6;
+const COLUMNS: usize = 7;
 
 /// The collector of mounted filesystems.
 #[derive(Debug)]
@@ -260,7 +264,7 @@ impl Filesystem {
     fn row(&self, usage: Option<Usage>, readonly: Option<bool>) -> [i64; COLUMNS] {
         let readonly = readonly.map_or(MISSING, i64::from);
         let Some(usage) = usage else {
-            return [MISSING, MISSING, MISSING, MISSING, MISSING, readonly];
+            return [MISSING, MISSING, MISSING, MISSING, MISSING, readonly, 1];
         };
         [
             steps(usage.size, self.quantum),
@@ -269,6 +273,7 @@ impl Filesystem {
             raw(usage.files),
             raw(usage.files_free),
             readonly,
+            0,
         ]
     }
 }

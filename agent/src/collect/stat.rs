@@ -47,15 +47,20 @@ const BLOCKED: Metric = Metric::gauge(
     "Number of processes blocked waiting for I/O to complete.",
 );
 const BOOT: Metric = Metric::gauge("node_boot_time_seconds", "Node boot time, in unixtime.");
+const TIME: Metric = Metric::gauge(
+    "node_time_seconds",
+    "System time in seconds since epoch (1970).",
+);
 
 /// What this collector shows.
-pub(crate) const METRICS: &[Metric] = &[CPU, CONTEXT, INTR, FORKS, RUNNING, BLOCKED, BOOT];
+pub(crate) const METRICS: &[Metric] = &[CPU, CONTEXT, INTR, FORKS, RUNNING, BLOCKED, BOOT, TIME];
 
 /// The collector of `/proc/stat`.
 #[derive(Debug)]
 pub(crate) struct Stat {
     file: KernelFile,
     ticks_per_second: u32,
+    unix_s: fn() -> i64,
     cpus: Slots<Ticks>,
 }
 
@@ -68,6 +73,7 @@ impl Stat {
         Stat {
             file: KernelFile::new(roots.proc.join("stat")),
             ticks_per_second: roots.asks.ticks_per_second,
+            unix_s: roots.asks.unix_s,
             cpus: Slots::new(CPUS_MAX + 1),
         }
     }
@@ -112,6 +118,7 @@ impl Collector for Stat {
             table.running,
             table.blocked,
             table.boot,
+            (self.unix_s)(),
         ]);
         Ok(if changed { Shape::Changed } else { Shape::Same })
     }
@@ -125,7 +132,7 @@ impl Collector for Stat {
             }
         }
         series.extend(
-            [CONTEXT, INTR, FORKS, RUNNING, BLOCKED, BOOT]
+            [CONTEXT, INTR, FORKS, RUNNING, BLOCKED, BOOT, TIME]
                 .iter()
                 .map(Metric::series),
         );

@@ -32,6 +32,7 @@ fn roots(dir: &Path) -> Roots {
             usage,
             mounts_changed: |_| true,
             elapsed_us: || 1_000,
+            unix_s: || 1_800_000_000,
             own_cpu_ms: || 12_345,
             machine: || "x86_64".to_owned(),
             page_bytes: 4096,
