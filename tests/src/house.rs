@@ -1,9 +1,7 @@
 //! Real servers and agents as processes, in temporary directories, on loopback.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -12,6 +10,7 @@ use std::time::Duration;
 use dawnwatch_proto::api;
 use serde::de::DeserializeOwned;
 
+use crate::socket::request;
 use crate::wait::until;
 
 /// A process that does not start or stop within this is broken.
@@ -98,6 +97,17 @@ pub struct ServerOptions {
     pub listen: Option<SocketAddr>,
     /// Environment of the process.
     pub env: Vec<(String, String)>,
+    /// Command and arguments put before the server. They must end by becoming the server, under the same process id.
+    pub through: Vec<String>,
+}
+
+/// A server that ended before it was ready.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// All that it ever logged.
+    pub log: String,
 }
 
 impl Server {
@@ -107,13 +117,29 @@ impl Server {
     /// Where it does not become ready; its log is in the text.
     #[must_use]
     pub fn start(data: &Path, options: &ServerOptions) -> Server {
+        Server::try_start(data, options)
+            .unwrap_or_else(|ended| panic!("the server ended: {}\n{}", ended.status, ended.log))
+    }
+
+    /// Starts a server that may end before it is ready.
+    ///
+    /// # Errors
+    /// How it ended.
+    ///
+    /// # Panics
+    /// Where it neither becomes ready nor ends.
+    #[allow(clippy::unwrap_in_result, reason = "a test may panic")]
+    pub fn try_start(data: &Path, options: &ServerOptions) -> Result<Server, Ended> {
         let listen = options
             .listen
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let log = data.with_extension("server.log");
         let out = data.with_extension("server.out");
-        let mut command = Command::new(binary("dawnwatch-server"));
+        let mut words: Vec<PathBuf> = options.through.iter().map(PathBuf::from).collect();
+        words.push(binary("dawnwatch-server"));
+        let mut command = Command::new(&words[0]);
         command
+            .args(&words[1..])
             .arg("--data")
             .arg(data)
             .args(["run", "--listen", &listen.to_string()])
@@ -127,24 +153,30 @@ impl Server {
         let (address, web) = until("the server to be ready", WITHIN, || {
             let text = fs::read_to_string(&out).unwrap_or_default();
             if let Ok(Some(status)) = child.try_wait() {
-                panic!(
-                    "the server ended: {status}\n{}",
-                    fs::read_to_string(&log).unwrap_or_default()
-                );
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                return Some(Err(Ended { status, log }));
             }
             text.contains("\nready\n").then(|| {
                 let address = text.split_whitespace().nth(1).expect("Agents ADDRESS");
                 let address = address.parse().expect("an address on loopback");
-                (address, listening_for_people(&text))
+                Ok((address, listening_for_people(&text)))
             })
-        });
-        Server {
+        })?;
+        Ok(Server {
             data: data.to_owned(),
             address,
             web,
             child,
             log,
-        }
+        })
+    }
+
+    /// How it ended, where it has.
+    ///
+    /// # Panics
+    /// Where the system does not say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
     }
 
     /// Its process id.
@@ -348,7 +380,7 @@ impl Agent {
     pub fn start(&mut self) {
         let Launch { through, env } = &self.launch;
         let mut words: Vec<PathBuf> = through.iter().map(PathBuf::from).collect();
-        if !words.is_empty() {
+        if !words.is_empty() && !env.is_empty() {
             // The environment is the agent's alone, not that of what leads to it.
             words.push(PathBuf::from("env"));
             words.extend(
@@ -383,6 +415,27 @@ impl Agent {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// How it ended, where it has.
+    ///
+    /// # Panics
+    /// Where the system does not say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut()?;
+        child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Sends a signal, while it runs.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(child) = &self.child {
+            send(child, signal);
+        }
+    }
+
+    /// Puts these words before it from the next start on, in place of those it had.
+    pub fn start_through(&mut self, through: Vec<String>) {
+        self.launch.through = through;
     }
 
     /// Kills it with SIGKILL.
@@ -429,33 +482,4 @@ fn append(path: &Path) -> File {
         .append(true)
         .open(path)
         .expect("a log can be made")
-}
-
-/// One HTTP request over the API's Unix socket.
-///
-/// # Errors
-/// Where the server is not there, or answers with a problem.
-pub fn request<T: DeserializeOwned>(
-    data: &Path,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> anyhow::Result<T> {
-    let mut stream = UnixStream::connect(data.join("api.sock"))?;
-    stream.set_read_timeout(Some(WITHIN))?;
-    let head = format!(
-        "{method} {path} HTTP/1.0\r\nhost: dawnwatch\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    anyhow::ensure!(
-        head.contains(" 200 "),
-        "{path}: {} {body}",
-        head.lines().next().unwrap_or("")
-    );
-    Ok(serde_json::from_str(body)?)
 }

@@ -11,19 +11,30 @@
 //! - [`stream`]: a stream to the server on which the test says what it likes.
 //! - [`browser`]: a real browser that does what a test says.
 //! - [`netns`]: a small network of namespaces, with loss where a test wants it.
+//! - [`socket`]: asking a server over the API's Unix socket.
+//! - [`stage`]: a server and agents, each behind a proxy of its own, to be broken; [`oracle`] says what was lost.
+//! - [`inject`]: processes whose system calls fail, hang or kill where a test says so.
+//! - [`image`]: a filesystem on a loop device whose power can be cut.
+//! - [`chance`]: numbers that a seed gives, and settings from the environment.
 //! - [`needs`]: what the system must have for a test to run, and what happens where it lacks.
 
 pub mod browser;
 pub mod bus;
+pub mod chance;
 pub mod dbus;
 pub mod faketime;
 pub mod house;
+pub mod image;
+pub mod inject;
 pub mod journal;
 pub mod mounts;
 pub mod needs;
 pub mod netns;
+pub mod oracle;
 pub mod proxy;
 pub mod receivers;
+pub mod socket;
+pub mod stage;
 pub mod stream;
 pub mod wait;
 

@@ -26,6 +26,10 @@ pub enum Need {
     Journal,
     /// The message bus of every Linux.
     DbusDaemon,
+    /// strace, and the right to trace.
+    Strace,
+    /// Root, loop devices with ext4 on them, and xfs_io to cut their power.
+    PowerCut,
 }
 
 impl Need {
@@ -42,6 +46,12 @@ impl Need {
             Need::Nft => works("unshare", &["--net", "nft", "list", "ruleset"]),
             Need::Journal => works(REMOTE, &["--version"]) && works("journalctl", &["--version"]),
             Need::DbusDaemon => works("dbus-daemon", &["--version"]),
+            Need::Strace => works("strace", &["-o", "/dev/null", "true"]),
+            Need::PowerCut => {
+                works("xfs_io", &["-V"])
+                    && works("mkfs.ext4", &["-V"])
+                    && works("losetup", &["--find"])
+            }
             Need::Aiosmtpd => {
                 Path::new(PYTHON).exists() && works(PYTHON, &["-c", "import aiosmtpd"])
             }
@@ -60,6 +70,10 @@ impl Need {
             }
             Need::Journal => {
                 "journalctl or systemd-journal-remote is missing (Debian packages systemd, systemd-journal-remote)"
+            }
+            Need::Strace => "no strace, or no right to trace (Debian package strace)",
+            Need::PowerCut => {
+                "no root, no free loop device, or no xfs_io or mkfs.ext4 (Debian packages xfsprogs, e2fsprogs)"
             }
             Need::Nft => "nft is missing (Debian package nftables)",
             Need::DbusDaemon => "dbus-daemon is missing (Debian package dbus-daemon)",
