@@ -55,10 +55,22 @@ impl Fault {
             .args(["-p", &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(Stdio::inherit());
         let child = strace.spawn().expect("strace starts");
-        let attached = Attached { child };
+        let mut attached = Attached { child };
         until_true("strace to be attached to each thread", WITHIN, || {
+            let strace = attached
+                .child
+                .try_wait()
+                .expect("a child can be waited for");
+            if let Some(strace) = strace {
+                // Where the process was killed by the first call that it made, there is nothing left to be attached to.
+                assert!(
+                    strace.success(),
+                    "strace does not get hold of process {pid}"
+                );
+                return true;
+            }
             let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
                 return true;
             };

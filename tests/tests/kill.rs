@@ -17,7 +17,7 @@ use dawnwatch_tests::wait::until_true;
 const AGENTS: usize = 4;
 
 /// A house is used for this long, then checked and left for a fresh one: so that what is compared stays small.
-const CAMPAIGN: Duration = Duration::from_secs(40);
+const CAMPAIGN: Duration = Duration::from_secs(30);
 
 /// What was killed, and what that cost.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ fn campaign(chance: &mut Chance, toll: &mut Toll) {
     while Instant::now() < end {
         // The moment of the kill is the experiment itself: nothing to wait for.
         std::thread::sleep(Duration::from_millis(50 + chance.below(500)));
-        if chance.one_in(4) {
+        if chance.one_in(3) {
             stage.kill_server();
             let down = Instant::now();
             stage.start_server(Vec::new()).expect("the server starts");
