@@ -1,15 +1,18 @@
-//! Host blocks: up to 360 ticks of one host and one schema, one shared timestamp column, every column readable alone.
+//! Host blocks: up to 720 ticks of one host and one schema, one shared column of times, every series readable with little else.
 //!
+//! Columns lie in groups of some KiB, each with a checksum of its own: whoever wants one series reads the head and one group.
 //! All numbers are LEB128 unless said otherwise; a *run* is the row codec of [`dawnwatch_proto::wire`] over the column.
 //!
-//! | field | content |
-//! |---|---|
-//! | version | u8, 2; 1 had the tags up to RAW only and is read |
-//! | ticks | number of rows |
-//! | columns | number of columns |
-//! | lengths | one number for the timestamps, then one a column: bytes of its body, tag included |
-//! | timestamps | tag, body: milliseconds as first value and differences of differences |
-//! | columns | tag, body: of all forms the smallest |
+//! | part | field | content |
+//! |---|---|---|
+//! | head | version | u8, 3 |
+//! | | ticks | number of rows |
+//! | | columns | number of columns |
+//! | | groups | number of groups |
+//! | | each group | number of its columns, number of its bytes, CRC32C of these (u32 LE) |
+//! | | times | number of bytes, then these: see `times.rs` |
+//! | each group | lengths | one number a column: bytes of its body, tag included |
+//! | | columns | tag, body: of all forms the smallest that was tried |
 //!
 //! | tag | body |
 //! |---|---|
@@ -17,26 +20,41 @@
 //! | 1 DELTA | a run: first value, then differences to the last value that was not missing |
 //! | 2 RAW | a run of the values |
 //! | 3 LINEAR | a run of two: first value, step |
-//! | 4 ZERO-RUN | first value (zigzag); then in turn how many ticks changed nothing, and the next change (zigzag, less 1) |
+//! | 4 ZERO-RUN | first value (zigzag); then in turn how many ticks changed nothing, and the next change (zigzag, less 1); no longer written |
 //! | 5 PCO | pco's wrapped form of the values as i64: header, chunk metadata, one page |
 //! | 6 PRESENT | how many values are there, how many are missing, in turn, up to the number of ticks; then tag and body of those that are there |
-//! | 7 DUP | number of an earlier column that has the same values, itself no DUP |
+//! | 7 DUP | number, within the group, of an earlier column that has the same values, itself no DUP |
+//! | 128.. AGR | adaptive Golomb-Rice: see `rice.rs` |
 //!
 //! Only PRESENT, DELTA, RAW and CONST can say that a value is missing. Every length is capped on decoding; a block that does not
-//! decode whole is an error, never a guess. The checksum is the business of the file around it.
+//! decode whole is an error, never a guess. The checksum of the head is the business of the file around it. Versions 1 and 2 had
+//! neither groups nor AGR and are read: see `old.rs`.
 
+mod bits;
 mod column;
+mod group;
+mod number;
+mod old;
+mod rice;
+mod times;
 
 use dawnwatch_proto::Malformed;
 use dawnwatch_proto::series::SERIES_MAX;
 
-use column::{DUP, length, put};
+use column::DUP;
+pub use group::{Group, GroupAt};
+use number::{length, put};
 
-/// Most rows in a block: an hour at ten seconds.
-pub const TICKS_MAX: usize = 360;
+/// Most rows in a block: two hours at ten seconds, so that an hour with some ticks too many is one block all the same.
+pub const TICKS_MAX: usize = 720;
 
-const VERSION: u8 = 2;
-const FEWER_TAGS: u8 = 1;
+/// A group is closed when it has so many bytes: a read of one series reads one, and each costs some seven bytes.
+const GROUP_BYTES: usize = 4 * 1024;
+
+/// Longest group or column of times that is read: 2,000 columns of 720 random values.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const VERSION: u8 = 3;
 
 /// How hard to try for few bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,65 +80,157 @@ pub fn encode(times_ms: &[i64], rows: &[&[i64]], effort: Effort) -> Vec<u8> {
     let columns: Vec<Vec<i64>> = (0..width)
         .map(|i| rows.iter().map(|row| row[i]).collect())
         .collect();
-    let mut bodies = vec![column::encode(&differences(times_ms), effort)];
-    for (i, values) in columns.iter().enumerate() {
-        let same = columns[..i].iter().position(|one| one == values);
-        let mut body = vec![DUP];
-        put(&mut body, same.unwrap_or(0) as u64);
-        // The first of equals is never a duplicate itself; what is as short without reference stays readable alone.
-        let short = same.is_some_and(|k| bodies[k + 1].len() <= body.len());
-        bodies.push(match same {
-            Some(_) if !short => body,
-            Some(k) => bodies[k + 1].clone(),
-            None => column::encode(values, effort),
-        });
-    }
+    let groups = group::encode(&columns, effort, GROUP_BYTES);
     let mut out = vec![VERSION];
     put(&mut out, rows.len() as u64);
     put(&mut out, width as u64);
-    for body in &bodies {
-        put(&mut out, body.len() as u64);
+    put(&mut out, groups.len() as u64);
+    for (columns, bytes) in &groups {
+        put(&mut out, *columns as u64);
+        put(&mut out, bytes.len() as u64);
+        out.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
     }
-    for body in &bodies {
-        out.extend_from_slice(body);
+    let times = times::encode(times_ms, effort);
+    put(&mut out, times.len() as u64);
+    out.extend_from_slice(&times);
+    for (_, bytes) in &groups {
+        out.extend_from_slice(bytes);
     }
     out
 }
 
-/// A block that is open for reading.
+/// The head of a block: its times, and where its groups are.
 #[derive(Debug)]
-pub struct Block<'a> {
+pub struct Head<'a> {
     ticks: usize,
-    bodies: Vec<&'a [u8]>,
+    columns: usize,
+    groups: Vec<GroupAt>,
+    times: &'a [u8],
+    length: usize,
 }
 
-impl<'a> Block<'a> {
-    /// Reads the directory of a block.
+impl<'a> Head<'a> {
+    /// Reads the head of a block; what is behind it may be missing.
     ///
     /// # Errors
-    /// [`Malformed`] where it does not add up.
-    pub fn open(bytes: &'a [u8]) -> Result<Block<'a>, Malformed> {
-        let Some((&(VERSION | FEWER_TAGS), mut rest)) = bytes.split_first() else {
+    /// [`Malformed`] where it does not add up, or is of version 1 or 2, which had none.
+    pub fn open(bytes: &'a [u8]) -> Result<Head<'a>, Malformed> {
+        let Some((&VERSION, mut rest)) = bytes.split_first() else {
             return Err(bad("unknown version"));
         };
         let ticks = length(&mut rest, TICKS_MAX)?;
         let columns = length(&mut rest, SERIES_MAX)?;
-        let lengths: Vec<usize> = (0..=columns)
-            .map(|_| length(&mut rest, bytes.len()))
-            .collect::<Result<_, _>>()?;
-        let mut bodies = Vec::with_capacity(lengths.len());
-        for length in lengths {
-            let (body, tail) = rest
-                .split_at_checked(length)
+        let count = length(&mut rest, columns)?;
+        let mut groups = Vec::with_capacity(count);
+        let (mut first, mut offset) = (0, 0);
+        for _ in 0..count {
+            let at = GroupAt::read(&mut rest, first, offset)?;
+            first += at.columns;
+            offset += at.length;
+            if first > columns {
+                return Err(bad("groups of more columns than there are"));
+            }
+            groups.push(at);
+        }
+        if first != columns {
+            return Err(bad("groups of fewer columns than there are"));
+        }
+        let long = length(&mut rest, BYTES_MAX)?;
+        let (times, rest) = rest
+            .split_at_checked(long)
+            .ok_or_else(|| bad("it ends too early"))?;
+        let length = bytes.len() - rest.len();
+        groups.iter_mut().for_each(|at| at.offset += length);
+        Ok(Head {
+            ticks,
+            columns,
+            groups,
+            times,
+            length,
+        })
+    }
+
+    /// Number of bytes of the head.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn ticks(&self) -> usize {
+        self.ticks
+    }
+
+    /// The groups, in order of their columns.
+    #[must_use]
+    pub fn groups(&self) -> &[GroupAt] {
+        &self.groups
+    }
+
+    /// The group that a column is in.
+    ///
+    /// # Errors
+    /// [`Malformed`] where there is no such column.
+    pub fn group_of(&self, column: usize) -> Result<&GroupAt, Malformed> {
+        let behind = self.groups.partition_point(|at| at.first <= column);
+        let at = behind.checked_sub(1).and_then(|i| self.groups.get(i));
+        at.filter(|at| column - at.first < at.columns)
+            .ok_or_else(|| bad("no such column"))
+    }
+
+    /// The times in Unix milliseconds.
+    ///
+    /// # Errors
+    /// [`Malformed`] where they do not decode.
+    pub fn times_ms(&self) -> Result<Vec<i64>, Malformed> {
+        times::decode(self.times, self.ticks)
+    }
+}
+
+/// A whole block that is open for reading.
+#[derive(Debug)]
+pub struct Block<'a> {
+    ticks: usize,
+    columns: usize,
+    times: Times<'a>,
+    groups: Vec<Group<'a>>,
+}
+
+#[derive(Debug)]
+enum Times<'a> {
+    Old(&'a [u8]),
+    Grid(&'a [u8]),
+}
+
+impl<'a> Block<'a> {
+    /// Reads head and groups of a block.
+    ///
+    /// # Errors
+    /// [`Malformed`] where it does not add up, or a checksum does not match.
+    pub fn open(bytes: &'a [u8]) -> Result<Block<'a>, Malformed> {
+        if let Some((&old::WITHOUT_GROUPS | &old::FEWER_TAGS, rest)) = bytes.split_first() {
+            return old::open(rest);
+        }
+        let head = Head::open(bytes)?;
+        let mut rest = &bytes[head.length..];
+        let mut groups = Vec::with_capacity(head.groups.len());
+        for at in &head.groups {
+            let (group, tail) = rest
+                .split_at_checked(at.length)
                 .ok_or_else(|| bad("it ends too early"))?;
-            bodies.push(body);
+            groups.push(Group::open(group, at, head.ticks)?);
             rest = tail;
         }
-        if rest.is_empty() {
-            Ok(Block { ticks, bodies })
-        } else {
-            Err(bad("bytes after the last column"))
+        if !rest.is_empty() {
+            return Err(bad("bytes after the last column"));
         }
+        Ok(Block {
+            ticks: head.ticks,
+            columns: head.columns,
+            times: Times::Grid(head.times),
+            groups,
+        })
     }
 
     /// Number of rows.
@@ -132,7 +242,7 @@ impl<'a> Block<'a> {
     /// Number of columns.
     #[must_use]
     pub fn columns(&self) -> usize {
-        self.bodies.len() - 1
+        self.columns
     }
 
     /// The timestamps in Unix milliseconds.
@@ -140,19 +250,10 @@ impl<'a> Block<'a> {
     /// # Errors
     /// [`Malformed`] where the column does not decode.
     pub fn times_ms(&self) -> Result<Vec<i64>, Malformed> {
-        let mut times = column::decode(self.bodies[0], self.ticks)?;
-        let (mut value, mut step) = (0i64, 0i64);
-        for (i, time) in times.iter_mut().enumerate() {
-            match i {
-                0 => value = *time,
-                _ => {
-                    step = step.wrapping_add(*time);
-                    value = value.wrapping_add(step);
-                }
-            }
-            *time = value;
+        match self.times {
+            Times::Old(body) => old::times(body, self.ticks),
+            Times::Grid(body) => times::decode(body, self.ticks),
         }
-        Ok(times)
     }
 
     /// The raw values of one column.
@@ -160,21 +261,9 @@ impl<'a> Block<'a> {
     /// # Errors
     /// [`Malformed`] where there is no such column or it does not decode.
     pub fn column(&self, i: usize) -> Result<Vec<i64>, Malformed> {
-        let body = self.body(i)?;
-        let Some((&DUP, mut rest)) = body.split_first() else {
-            return column::decode(body, self.ticks);
-        };
-        let earlier = length(&mut rest, i)?;
-        if earlier == i || !rest.is_empty() {
-            return Err(bad("a duplicate of no earlier column"));
-        }
-        // A duplicate of a duplicate is no tag that a column may have.
-        column::decode(self.body(earlier)?, self.ticks)
-    }
-
-    fn body(&self, i: usize) -> Result<&'a [u8], Malformed> {
-        let body = self.bodies.get(i + 1);
-        body.copied().ok_or_else(|| bad("no such column"))
+        let behind = self.groups.partition_point(|group| group.first() <= i);
+        let group = behind.checked_sub(1).and_then(|at| self.groups.get(at));
+        group.ok_or_else(|| bad("no such column"))?.column(i)
     }
 
     /// All rows.
@@ -182,32 +271,14 @@ impl<'a> Block<'a> {
     /// # Errors
     /// [`Malformed`] where a column does not decode.
     pub fn rows(&self) -> Result<Vec<Vec<i64>>, Malformed> {
-        let mut rows = vec![Vec::with_capacity(self.columns()); self.ticks];
-        for i in 0..self.columns() {
+        let mut rows = vec![Vec::with_capacity(self.columns); self.ticks];
+        for i in 0..self.columns {
             for (row, value) in rows.iter_mut().zip(self.column(i)?) {
                 row.push(value);
             }
         }
         Ok(rows)
     }
-}
-
-/// First value, first difference, then differences of differences; all wrap.
-fn differences(times_ms: &[i64]) -> Vec<i64> {
-    let mut out = Vec::with_capacity(times_ms.len());
-    let (mut last, mut step) = (0i64, 0i64);
-    for (i, time) in times_ms.iter().enumerate() {
-        let difference = time.wrapping_sub(last);
-        match i {
-            0 => out.push(*time),
-            _ => {
-                out.push(difference.wrapping_sub(step));
-                step = difference;
-            }
-        }
-        last = *time;
-    }
-    out
 }
 
 fn bad(why: &str) -> Malformed {
@@ -222,6 +293,13 @@ mod tests {
     use super::*;
     use dawnwatch_proto::MISSING;
     use proptest::prelude::*;
+
+    /// A number below, by chance that is always the same.
+    pub(super) fn chance(i: i64, below: i64) -> i64 {
+        let mix = i.wrapping_add(977).wrapping_mul(0x1E37_79B9_7F4A_7C15);
+        let mix = (mix ^ (mix >> 29)).wrapping_mul(0x3F58_476D_1CE4_E5B9);
+        (mix ^ (mix >> 32)).rem_euclid(below)
+    }
 
     fn value() -> impl Strategy<Value = i64> {
         prop_oneof![4 => -300i64..300, 1 => Just(MISSING), 1 => Just(i64::MAX), 1 => Just(MISSING + 1), 1 => any::<i64>()]
@@ -245,9 +323,12 @@ mod tests {
         #[test]
         fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in 0usize..400) {
             let mut whole = encode(&[1_000, 2_000, 3_001], &[&[1, 2], &[1, MISSING], &[5, 9]], Effort::Best);
+            // No checksum stands before the columns of version 2: noise reaches all codecs.
+            let mut old = vec![2, 100, 3, 5, 40, 40];
+            old.extend_from_slice(&bytes);
             let bit = flip % (whole.len() * 8);
             whole[bit / 8] ^= 1 << (bit % 8);
-            for bytes in [bytes, whole] {
+            for bytes in [bytes, whole, old] {
                 if let Ok(block) = Block::open(&bytes) {
                     let _ = (block.times_ms(), block.rows());
                 }
@@ -265,13 +346,39 @@ mod tests {
         ];
         let times = [10_000, 20_000, 30_000, 40_003];
         let want = [
-            2, 4, 3, 9, 2, 8, 2, 2, 162, 156, 1, 162, 156, 1, 2, 8, 0, 12, 1, 250, 10, 146, 3, 1,
-            173, 2, 7, 1,
+            3, 4, 3, 1, 3, 15, 6, 95, 100, 173, 9, 0, 141, 160, 156, 1, 160, 156, 1, 68, 2, 8, 2,
+            0, 12, 1, 250, 10, 146, 3, 1, 173, 2, 7, 1,
         ];
         assert_eq!(encode(&times, &rows, Effort::Best), want);
         let block = Block::open(&want).unwrap();
         assert_eq!(block.times_ms().unwrap(), times);
         assert_eq!(block.rows().unwrap(), rows);
+        let head = Head::open(&want).unwrap();
+        assert_eq!(
+            Head::open(&want[..head.length()])
+                .unwrap()
+                .times_ms()
+                .unwrap(),
+            times
+        );
+    }
+
+    #[test]
+    fn blocks_of_version_2_are_read() {
+        let rows: [&[i64]; 4] = [
+            &[5, 700, 700],
+            &[5, 900, 900],
+            &[5, MISSING, MISSING],
+            &[5, 750, 750],
+        ];
+        let old = [
+            2, 4, 3, 9, 2, 8, 2, 2, 162, 156, 1, 162, 156, 1, 2, 8, 0, 12, 1, 250, 10, 146, 3, 1,
+            173, 2, 7, 1,
+        ];
+        let block = Block::open(&old).unwrap();
+        assert_eq!(block.times_ms().unwrap(), [10_000, 20_000, 30_000, 40_003]);
+        assert_eq!(block.rows().unwrap(), rows);
+        assert!(Head::open(&old).is_err(), "it has none");
     }
 
     #[test]
@@ -301,11 +408,46 @@ mod tests {
         let bytes = encode(&times, &rows, Effort::Quick);
         assert_eq!(bytes[bytes.len() - 2..], [DUP, 0]);
         assert_eq!(Block::open(&bytes).unwrap().rows().unwrap(), rows);
+        let at = *Head::open(&bytes).unwrap().group_of(2).unwrap();
         for target in [1u8, 2, 3] {
-            let mut wrong = bytes.clone();
+            let mut wrong = bytes[at.offset..].to_vec();
             *wrong.last_mut().unwrap() = target;
-            let read = Block::open(&wrong).unwrap().column(2);
+            let crc = crc32c::crc32c(&wrong);
+            let read = Group::open(&wrong, &GroupAt { crc, ..at }, 50)
+                .unwrap()
+                .column(2);
             assert_eq!(read.is_ok(), target == 1, "column {target}");
+        }
+    }
+
+    #[test]
+    fn one_series_needs_the_head_and_one_group() {
+        let noise = |i: i64, c: i64| chance(i * 60 + c, 100_019 + c);
+        let values: Vec<Vec<i64>> = (0..300)
+            .map(|i| (0..60).map(|c| noise(i, c)).collect())
+            .collect();
+        let rows: Vec<&[i64]> = values.iter().map(Vec::as_slice).collect();
+        let times: Vec<i64> = (0..300).map(|i| i * 1_000).collect();
+        let bytes = encode(&times, &rows, Effort::Quick);
+        let head = Head::open(&bytes).unwrap();
+        let head = Head::open(&bytes[..head.length()]).unwrap();
+        assert!(head.groups().len() > 2, "{:?}", head.groups());
+        for i in 0..60 {
+            let at = head.group_of(i).unwrap();
+            assert!(at.length < 2 * GROUP_BYTES);
+            let mut group = bytes[at.offset..at.offset + at.length].to_vec();
+            let read = Group::open(&group, at, head.ticks()).unwrap().column(i);
+            let want: Vec<i64> = values.iter().map(|row| row[i]).collect();
+            assert_eq!(read.unwrap(), want);
+            group[at.length / 2] ^= 1;
+            assert!(Group::open(&group, at, head.ticks()).is_err());
+        }
+        assert!(head.group_of(60).is_err());
+        for cut in 0..head.length() {
+            assert!(Head::open(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        for cut in head.length()..bytes.len() {
+            assert!(Block::open(&bytes[..cut]).is_err(), "cut at {cut}");
         }
     }
 

@@ -1,5 +1,7 @@
-//! What blocks weigh on data like a real host's, against what plain differences weighed. With `DAWNWATCH_SAMPLES` set to a CSV
-//! file (a header, then milliseconds and one number a column) it says so of that file too.
+//! What blocks weigh on data like a real host's, against what plain differences weighed. With `DAWNWATCH_SAMPLES` set to CSV
+//! files (a header, then milliseconds and one number a column; parted by colons) it says so of those too.
+
+mod g1;
 
 use dawnwatch_engine::block::{Block, Effort, TICKS_MAX, encode};
 use dawnwatch_proto::wire::encode_row;
@@ -84,28 +86,78 @@ fn blocks_of_a_host_are_small() {
     let (times, rows) = host();
     let weight = weigh(&times, &rows);
     println!("a made host: {weight:.3?} bytes a sample");
-    assert!(weight.best < 0.75 * weight.plain, "{weight:?}");
-    assert!(weight.quick < 0.97 * weight.plain, "{weight:?}");
+    assert!(weight.best < 0.68 * weight.plain, "{weight:?}");
+    assert!(weight.quick < 0.71 * weight.plain, "{weight:?}");
+}
+
+/// How a column of a real host is counted: what it is multiplied by, and what a budget of precision divides that by.
+fn quantum(name: &str, budget: bool) -> (f64, f64) {
+    let (mul, coarse) = match name {
+        _ if name.starts_with("load") || name.starts_with("cpu") => (100.0, 1.0),
+        _ if name.starts_with("pressure") => (1e6, 1_000.0),
+        _ if name.starts_with("disk") && name.contains("seconds") => (1_000.0, 1.0),
+        _ if name.starts_with("disk") && name.contains("bytes") => (1.0, 65_536.0),
+        _ if name.starts_with("network") && name.contains("bytes") => (1.0, 1_024.0),
+        _ if name.contains("bytes") => (1.0, 1_048_576.0),
+        _ => (1.0, 1.0),
+    };
+    (mul, if budget { coarse } else { 1.0 })
+}
+
+/// Times and rows of a CSV file, every so many lines.
+fn samples(text: &str, every: usize, budget: bool) -> (Vec<i64>, Vec<Vec<i64>>) {
+    let mut lines = text.lines();
+    let names = lines.next().expect("a header").split(',').skip(1);
+    let quanta: Vec<_> = names.map(|name| quantum(name, budget)).collect();
+    let (mut times, mut rows) = (Vec::new(), Vec::new());
+    for line in lines.step_by(every) {
+        let mut cells = line.split(',');
+        times.push(cells.next().expect("a time").parse().expect("milliseconds"));
+        #[allow(clippy::cast_possible_truncation, reason = "far below 2^53")]
+        let value = |(cell, (mul, div)): (&str, &(f64, f64))| {
+            let exact = (cell.parse::<f64>().unwrap_or(0.0) * mul).round();
+            (exact / div).floor() as i64
+        };
+        rows.push(cells.zip(&quanta).map(value).collect::<Vec<i64>>());
+    }
+    (times, rows)
 }
 
 #[test]
-fn blocks_of_the_file_that_is_named() {
-    let Some(path) = std::env::var_os("DAWNWATCH_SAMPLES") else {
-        println!("SKIPPED: DAWNWATCH_SAMPLES names no file");
+fn blocks_of_the_files_that_are_named() {
+    let Some(paths) = std::env::var_os("DAWNWATCH_SAMPLES") else {
+        println!("SKIPPED: DAWNWATCH_SAMPLES names no files");
         return;
     };
-    let text = std::fs::read_to_string(path).expect("the file of DAWNWATCH_SAMPLES");
-    let (mut times, mut rows) = (Vec::new(), Vec::new());
-    for line in text.lines().skip(1) {
-        let mut cells = line.split(',');
-        times.push(cells.next().expect("a time").parse().expect("milliseconds"));
-        // Hundredths: what node_exporter's CPU seconds and loads have.
-        #[allow(clippy::cast_possible_truncation, reason = "far below 2^53")]
-        let value = |cell: &str| (cell.parse::<f64>().unwrap_or(0.0) * 100.0).round() as i64;
-        rows.push(cells.map(value).collect::<Vec<i64>>());
+    for path in std::env::split_paths(&paths) {
+        let text = std::fs::read_to_string(&path).expect("a file of DAWNWATCH_SAMPLES");
+        for (every, budget) in [(1, false), (1, true), (10, false), (10, true)] {
+            let (times, rows) = samples(&text, every, budget);
+            println!(
+                "{} every {every} s, budget {budget}: {:.4?}",
+                path.display(),
+                weigh(&times, &rows)
+            );
+        }
     }
-    println!(
-        "the named file: {:.3?} bytes a sample",
-        weigh(&times, &rows)
-    );
+}
+
+#[test]
+fn blocks_of_g1_come_near_what_it_holds() {
+    for (jitter_ms, most) in [(0, 0.79), (5, 0.80)] {
+        let mut sum = Weight {
+            best: 0.0,
+            quick: 0.0,
+            plain: 0.0,
+        };
+        for host in 0..8 {
+            let (times, rows) = g1::host(host, 360, jitter_ms);
+            let one = weigh(&times, &rows);
+            sum.best += one.best / 8.0;
+            sum.quick += one.quick / 8.0;
+            sum.plain += one.plain / 8.0;
+        }
+        println!("G1 +-{jitter_ms} ms: {sum:.4?}");
+        assert!(sum.best < most && sum.best > 0.718, "{sum:?}");
+    }
 }
