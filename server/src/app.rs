@@ -1,5 +1,6 @@
 //! Knows all rooms: starts them in order, stops them in the other.
 
+mod directory;
 mod inputs;
 mod signals;
 mod start;
@@ -102,7 +103,8 @@ type SharedOutbox = Arc<Mutex<Option<Outbox>>>;
 )]
 pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<(), Failed> {
     let clock = Clock;
-    let _lock = start::lock(&options.data)?;
+    let _lock = directory::lock(&options.data)?;
+    let missing = directory::missing(&options.data);
     let settings = load_settings(&options)?;
     let (listener, address) = start::bind(options.listen.unwrap_or(settings.listen)).await?;
     let port = web::Port::bind(&options, &settings).await?;
@@ -126,7 +128,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         poke,
         gauges,
     } = rooms;
-    let (at, damage) = (recovered.at, recovered.damage);
+    let (at, mut damage) = (recovered.at, recovered.damage);
+    damage.extend(missing);
     let journal = Journal {
         log,
         stamper: Stamper::after(at, clock.wall(), clock.boot_ms()),
@@ -457,7 +460,7 @@ impl Running {
                 "journal or watch did not end in time, the next start replays the journal"
             );
         } else if ended.is_ok() {
-            start::mark_clean(&self.options.data)?;
+            directory::mark_clean(&self.options.data)?;
             tracing::info!("stopped");
         }
         ended

@@ -154,6 +154,28 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// A small text of lines with a last line `sum `, the CRC32C, in hex, of the lines before.
+#[must_use]
+pub fn summed(text: &str) -> String {
+    format!("{text}sum {:08x}\n", crc32c::crc32c(text.as_bytes()))
+}
+
+/// Reads a text that [`summed`] made. None where there is no such file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_summed(path: &Path) -> Result<Option<String>, String> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|error| format!("it cannot be read: {error}"))?,
+    };
+    let body = text.find("sum ").map(|at| &text[..at]);
+    match body.filter(|body| summed(body) == text) {
+        Some(body) => Ok(Some(body.to_owned())),
+        None => Err("its checksum does not match".to_owned()),
+    }
+}
+
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
@@ -236,6 +258,26 @@ mod tests {
         assert!(matches!(read(dir.path(), 8), Err(ReadError::Version(_))));
         assert_eq!(write(dir.path(), &checkpoint(4)).unwrap(), 3);
         assert_eq!(frames(dir.path()), [4, 3]);
+    }
+
+    #[test]
+    fn a_small_text_reads_back_and_no_flip_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        assert_eq!(read_summed(&path), Ok(None));
+        let whole = summed("12\n345\n").into_bytes();
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(read_summed(&path), Ok(Some("12\n345\n".to_owned())));
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &flipped).unwrap();
+            assert!(read_summed(&path).is_err(), "bit {bit}");
+        }
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert!(read_summed(&path).is_err(), "cut at {cut}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ const GROUP_BYTES: usize = 4 * 1024 * 1024;
 const SYNC_EVERY: Duration = Duration::from_millis(250);
 
 /// Journal segments: small enough that releasing them gives space back soon.
-const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Version of the frame payload.
 const VERSION: u8 = 1;

@@ -18,7 +18,7 @@ use crate::plain;
 
 /// Ledger segments: a ledger grows for ever, slowly. Their space is reserved: what is journalled before the disk is full can
 /// still be carried out.
-const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Effects of one group that take more than this are split: far below what a frame holds, so that one more review fits.
 const FRAME_BYTES: usize = 4 * 1024 * 1024;
@@ -150,6 +150,30 @@ pub fn verify(disk: &Arc<dyn Disk>, data: &Path) -> Result<u64, Error> {
     let mut frames = 0;
     walk(disk, data, |_| frames += 1)?;
     Ok(frames)
+}
+
+/// What stands for the frame before the first.
+pub(crate) const START: [u8; HASH] = [0; HASH];
+
+/// A frame as `verify` sees it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The hash of the frame before, as it says.
+    pub(crate) before: [u8; HASH],
+    /// Its own hash.
+    pub(crate) head: [u8; HASH],
+    /// What it says.
+    pub(crate) frame: Frame,
+}
+
+/// Opens the payload of a frame.
+pub(crate) fn open_frame(position: u64, payload: &[u8]) -> Result<Opened, Error> {
+    let (before, frame) = decode(position, payload)?;
+    Ok(Opened {
+        before,
+        head: hash(payload),
+        frame,
+    })
 }
 
 /// Shows every frame of a ledger in order, checking the chain.

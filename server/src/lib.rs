@@ -16,6 +16,8 @@
 //! - [`published`]: what readers see.
 //! - [`history`]: the head and the hour files.
 //! - [`index`]: finds what ledger and history hold; may be deleted.
+//! - [`keep`]: which files there are, what a clean stop leaves, copies, the way back after an upgrade.
+//! - [`verify`]: reads every file and names every damage.
 //! - [`notify`]: the outbox and its channels.
 //! - [`targets`]: who pings whom.
 //! - [`api`]: the JSON API.
@@ -34,6 +36,7 @@ pub mod identity;
 pub mod index;
 pub mod ingest;
 pub mod journal;
+pub mod keep;
 pub mod ledger;
 pub mod nights;
 pub mod notify;
@@ -41,6 +44,7 @@ mod plain;
 pub mod published;
 pub mod supervisor;
 pub mod targets;
+pub mod verify;
 pub mod vitals;
 pub mod watch;
 pub mod web;

@@ -1,16 +1,17 @@
-//! `dawnwatch-server`: reads its command line, runs [`dawnwatch_server::app`].
+//! `dawnwatch-server`: reads its command line, runs [`dawnwatch_server::app`], or what cares for a data directory.
+
+mod care;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use dawnwatch_server::app::{self, Options};
 use dawnwatch_server::identity::First;
-use dawnwatch_server::{ledger, supervisor};
+use dawnwatch_server::supervisor;
 use tracing_subscriber::EnvFilter;
 
 /// Takes in what agents measure, keeps it, judges it, and has the review ready in the morning.
@@ -48,8 +49,12 @@ enum Command {
     },
     /// Reads the configuration and says all that is wrong with it.
     Check,
-    /// Reads the whole ledger and checks its hash chain.
-    Verify,
+    /// Reads every file and names every damage: which file, where, what it costs, what to do. Also while the server runs.
+    Verify {
+        /// As what to print it.
+        #[arg(long, value_enum, default_value = "text")]
+        output: care::Output,
+    },
 }
 
 #[allow(
@@ -80,19 +85,20 @@ fn main() -> ExitCode {
         names: Vec::new(),
         web: None,
     };
-    let done = match arguments.command {
-        None => serve(options),
+    let done: Result<ExitCode, app::Failed> = match arguments.command {
+        None => serve(options).map(|()| ExitCode::SUCCESS),
         Some(Command::Run { listen, names, web }) => {
             (options.listen, options.names, options.web) = (listen, names, web);
-            serve(options)
+            serve(options).map(|()| ExitCode::SUCCESS)
         }
-        Some(Command::Check) => {
-            app::load_settings(&options).map(|_| println!("the configuration is fine"))
-        }
-        Some(Command::Verify) => verify(&options),
+        Some(Command::Check) => app::load_settings(&options).map(|_| {
+            println!("the configuration is fine");
+            ExitCode::SUCCESS
+        }),
+        Some(Command::Verify { output }) => return care::verify(&options.data, output),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failed) => {
             eprintln!("dawnwatch-server: {failed}");
             ExitCode::from(failed.exit_code())
@@ -194,15 +200,4 @@ fn write_secret(data: &std::path::Path, name: &str, secret: &str) -> std::io::Re
     writeln!(file, "{secret}")?;
     file.sync_all()?;
     Ok(path)
-}
-
-#[allow(
-    clippy::print_stdout,
-    reason = "this is what the person who asks reads"
-)]
-fn verify(options: &Options) -> Result<(), app::Failed> {
-    let disk: Arc<dyn dawnwatch_segment::Disk> = Arc::new(dawnwatch_segment::RealDisk);
-    let frames = ledger::verify(&disk, &options.data)?;
-    println!("ledger whole: {frames} frames, the hash chain holds");
-    Ok(())
 }

@@ -43,8 +43,15 @@ pub fn canonical<T: serde::Serialize>(review: &T) -> (Vec<u8>, String) {
     let mut bytes =
         serde_json::to_vec_pretty(review).expect("a review of plain values always serialises");
     bytes.push(b'\n');
-    let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
-    (bytes, data_encoding::HEXLOWER.encode(hash.as_ref()))
+    let hash = hash_of(&bytes);
+    (bytes, hash)
+}
+
+/// The SHA-256, in hex, by which the ledger knows these bytes.
+#[must_use]
+pub fn hash_of(bytes: &[u8]) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
+    data_encoding::HEXLOWER.encode(hash.as_ref())
 }
 
 /// Writes a sealed review; writing the same one again changes nothing.

@@ -35,6 +35,7 @@ use crate::nights;
 use crate::published::Published;
 use crate::vitals::Gauges;
 
+pub(crate) use recovery::read_skip;
 pub use recovery::{Recovered, recover};
 
 /// The view is published at most this often while nothing happens.

@@ -21,6 +21,7 @@ use crate::config::{self, Mistakes};
 use crate::handout::{Handout, Offer, install_line};
 use crate::identity::First;
 use crate::index::{Index, Poke};
+use crate::keep::clean;
 use crate::vitals::Gauges;
 use crate::{history, ledger};
 
@@ -214,28 +215,6 @@ impl Failed {
             Failed::Cut => 130,
             Failed::System { .. } => 71,
         }
-    }
-}
-
-/// Makes the data directory and locks it; the lock lasts as long as the file.
-pub(super) fn lock(data: &Path) -> Result<File, Failed> {
-    let failed = |source| Failed::Data {
-        path: data.to_owned(),
-        source,
-    };
-    fs::create_dir_all(data).map_err(failed)?;
-    fs::set_permissions(data, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-        .map_err(failed)?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data.join("LOCK"))
-        .map_err(failed)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failed::InUse(data.to_owned())),
-        Err(errno) => Err(failed(errno.into())),
     }
 }
 
@@ -450,7 +429,7 @@ pub(super) async fn introduce(
     last: At,
     damage: Vec<String>,
 ) {
-    let mark = options.data.join("clean");
+    let mark = options.data.join(clean::FILE);
     let clean = mark.exists();
     // Best effort: a mark that stays would only hide one unclean stop.
     let _ = fs::remove_file(&mark);
@@ -478,12 +457,4 @@ pub(super) async fn introduce(
         // A journal that has failed already ends the server by itself.
         let _ = journal.send(Submit::Input(Box::new(input), None)).await;
     }
-}
-
-pub(super) fn mark_clean(data: &Path) -> Result<(), Failed> {
-    let failed = |source| Failed::Data {
-        path: data.to_owned(),
-        source,
-    };
-    crate::checkpoint::replace(&data.join("clean"), b"").map_err(failed)
 }

@@ -338,7 +338,7 @@ fn encode(rows: &[EventRow]) -> Chunk {
 }
 
 /// The times and protobuf forms of a chunk.
-fn decode(bytes: &[u8]) -> Result<Vec<(i64, &[u8])>, &'static str> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(i64, &[u8])>, &'static str> {
     let Some((&VERSION, mut rest)) = bytes.split_first() else {
         return Err("a chunk of events of another version");
     };

@@ -42,7 +42,7 @@ const FILES_KEPT: usize = 35 * 24;
 const HEAD_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Says up to which journal position files were removed.
-const EXPIRED: &str = "expired";
+pub(crate) const EXPIRED: &str = "expired";
 
 /// Why history cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -128,9 +128,11 @@ impl History {
             .and_then(|dir| dir.sync_all())
             .map_err(io("sync directory"))?;
         files.sort_by_key(|file| file.footer.through);
-        // Not there: nothing was removed. Unreadable: at worst what is gone is still found by its words.
-        let expired = fs::read_to_string(dir.join(EXPIRED)).unwrap_or_default();
-        let expired = expired.trim().parse().unwrap_or(0);
+        // Unreadable: at worst what is gone is still found by its words.
+        let expired = read_expired(&dir.join(EXPIRED)).unwrap_or_else(|why| {
+            damaged.push(format!("history/{EXPIRED} cannot be used: {why}"));
+            0
+        });
         let head = Mutex::new(Head::default());
         let history = History {
             dir,
@@ -258,6 +260,14 @@ impl History {
         self.expire_all_but(0, late).expect("files are removed");
     }
 
+    /// Removes the oldest file, as if its time had come.
+    #[cfg(test)]
+    pub(crate) fn expire_oldest(&self) {
+        let late = Timestamp::from_second(2_000_000_000).expect("a time");
+        let kept = self.files().len() - 1;
+        self.expire_all_but(kept, late).expect("a file is removed");
+    }
+
     fn expire_all_but(&self, kept: usize, now: Timestamp) -> Result<(), Error> {
         let before = now.as_second() - RAW_DAYS * 86_400;
         loop {
@@ -278,7 +288,8 @@ impl History {
     fn remove_raw(&self, raw: &HourFile) -> Result<(), Error> {
         let through = raw.footer.through;
         let path = self.dir.join(EXPIRED);
-        crate::checkpoint::replace(&path, format!("{through}\n").as_bytes()).map_err(|source| {
+        let text = crate::checkpoint::summed(&format!("{through}\n"));
+        crate::checkpoint::replace(&path, text.as_bytes()).map_err(|source| {
             let what = "write";
             Error::Io { what, path, source }
         })?;
@@ -324,6 +335,20 @@ impl History {
     fn head(&self) -> std::sync::MutexGuard<'_, Head> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The journal position up to which hour files were removed; 0 where none was.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn read_expired(path: &Path) -> Result<u64, String> {
+    let Some(text) = crate::checkpoint::read_summed(path)? else {
+        return Ok(0);
+    };
+    let position = text.trim();
+    position
+        .parse()
+        .map_err(|_| format!("{position:?} is no position"))
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use rustls::sign::CertifiedKey;
 use super::certificate::{self, BACKDATE_SECONDS, CA_SECONDS, Facts};
 use super::{IdentityError, files};
 
-const CA_KEY: &str = "ca.key";
-const CA_CERTIFICATE: &str = "ca.der";
-const SERVER_KEY: &str = "server.key";
-const SERVER_CERTIFICATE: &str = "server.der";
+pub(super) const CA_KEY: &str = "ca.key";
+pub(super) const CA_CERTIFICATE: &str = "ca.der";
+pub(super) const SERVER_KEY: &str = "server.key";
+pub(super) const SERVER_CERTIFICATE: &str = "server.der";
 
 /// The CA's key and certificate.
 pub(super) struct Authority {
@@ -40,6 +40,25 @@ impl Authority {
             // The key is what counts: a certificate over it can be made at any time.
             None => Authority::certify(dir, key, now, now),
         }
+    }
+
+    /// The CA of a key and a certificate over it.
+    pub(super) fn of(key: Vec<u8>, certificate: Vec<u8>) -> Result<Authority, IdentityError> {
+        Authority::new(read_key(CA_KEY, key)?, certificate.into())
+    }
+
+    /// Whether a server's certificate is one of ours.
+    pub(super) fn signed(&self, leaf: &[u8]) -> bool {
+        super::tls::signed_by(&self.certificate, &leaf.to_vec().into())
+    }
+
+    /// A server's key and certificate, if they belong together.
+    pub(super) fn pair(
+        &self,
+        key: Vec<u8>,
+        leaf: Vec<u8>,
+    ) -> Result<Arc<CertifiedKey>, IdentityError> {
+        self.certified(key, leaf.into())
     }
 
     fn certify(
@@ -173,8 +192,7 @@ impl Authority {
         };
         let mut made_out_to = facts.names;
         made_out_to.sort();
-        made_out_to == certificate::server_names(names)
-            && super::tls::signed_by(&self.certificate, &leaf.to_vec().into())
+        made_out_to == certificate::server_names(names) && self.signed(leaf)
     }
 
     fn certified(

@@ -1,4 +1,7 @@
 //! Files that hold secrets or must never be half written: temporary file, fsync, rename, fsync of the directory.
+//!
+//! The two documents, `state.json` and `people.json`, end in a field `sum` from version 2 on: the CRC32C, in hex, of all bytes
+//! before the comma that stands in front of it. A name or a role in which a bit flipped is still good JSON, and must not pass for what was written.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -58,6 +61,38 @@ pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, IdentityEr
     }
 }
 
+/// What stands before the checksum of a document.
+const SUM: &[u8] = b",\n  \"sum\": \"";
+
+/// What stands behind it.
+const SUM_END: &[u8] = b"\"\n}\n";
+
+/// Prints a document with its checksum behind it.
+pub(super) fn print(document: &impl serde::Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(document).expect("maps with text keys always print");
+    // Behind the last field: before its line's end and the closing brace.
+    bytes.truncate(bytes.len().saturating_sub(2));
+    let sum = format!("{:08x}", crc32c::crc32c(&bytes));
+    for part in [SUM, sum.as_bytes(), SUM_END] {
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+/// Checks a document against its checksum. `version` is what it says of itself, and `known` the latest that this build reads.
+pub(super) fn check(bytes: &[u8], version: u32, known: u32) -> Result<(), String> {
+    let digits = bytes
+        .strip_suffix(SUM_END)
+        .and_then(|rest| rest.split_last_chunk::<8>());
+    let summed = digits.and_then(|(rest, sum)| Some((rest.strip_suffix(SUM)?, sum)));
+    match summed {
+        Some((body, sum)) if format!("{:08x}", crc32c::crc32c(body)).as_bytes() == sum => Ok(()),
+        Some(_) => Err("its checksum does not match".to_owned()),
+        None if (2..=known).contains(&version) => Err("its checksum is missing".to_owned()),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +112,23 @@ mod tests {
         assert_eq!((mode(&dir), mode(&dir.join("ca.key"))), (0o700, 0o600));
         assert!(!dir.join(".ca.key.tmp").exists());
         assert_eq!(read(&dir, "none").unwrap(), None);
+    }
+
+    #[test]
+    fn every_flip_and_cut_of_a_document_is_found() {
+        let whole = print(&serde_json::json!({ "name": "db02", "role": "viewer", "version": 2 }));
+        assert_eq!(check(&whole, 2, 2), Ok(()));
+        let read: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        assert_eq!(read["name"], "db02");
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(check(&flipped, 2, 2).is_err(), "bit {bit}");
+        }
+        for cut in 0..whole.len() {
+            assert!(check(&whole[..cut], 2, 2).is_err(), "cut at {cut}");
+        }
+        assert_eq!(check(b"{\"version\":1}", 1, 2), Ok(()));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - [`join`]: the gRPC service for joining and renewing.
 //! - [`people`], [`password`]: who may log in, and as what.
 //! - `tls`: our own rustls set-up.
+//! - [`sound`]: looks through the files without changing any.
 //! - [`listener`]: connections whose handshake is done.
 //!
 //! Invariants: nothing but the certificate says who a host is. A secret is never stored, only its hash. A use of a token and
@@ -36,6 +37,7 @@ pub mod listener;
 pub mod named;
 pub mod password;
 pub mod people;
+pub mod sound;
 pub mod state;
 mod tls;
 mod tokens;

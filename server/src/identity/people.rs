@@ -24,10 +24,10 @@ use super::password::Password;
 use super::{IdentityError, certificate, files};
 
 /// Name of the document in the identity directory.
-const FILE: &str = "people.json";
+pub(super) const FILE: &str = "people.json";
 
 /// Version of the document; a later one is refused, an earlier one is read.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// People in all: a large operations department, several times over.
 pub const PEOPLE_MAX: usize = 1_000;
@@ -150,6 +150,14 @@ impl fmt::Debug for People {
             .field("dir", &self.dir)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether these are the bytes of a sound document.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn check(bytes: &[u8]) -> Result<(), IdentityError> {
+    parse(bytes).map(|_| ())
 }
 
 impl People {

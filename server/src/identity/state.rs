@@ -7,14 +7,14 @@ use dawnwatch_proto::HostId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::IdentityError;
 use super::named::NamedRecord;
+use super::{IdentityError, files};
 
 /// Name of the document in the identity directory.
 pub(super) const FILE: &str = "state.json";
 
-/// Version of the document; a later one is refused, an earlier one is read.
-const VERSION: u32 = 1;
+/// Version of the document; a later one is refused, an earlier one is read. Version 1 had no checksum.
+pub(crate) const VERSION: u32 = 2;
 
 /// Certificates remembered for each host: the one in use, the one being taken up, and two lost on the way.
 pub(super) const ISSUED_MAX: usize = 4;
@@ -120,25 +120,26 @@ impl Default for State {
 impl State {
     /// Reads the document.
     pub(super) fn parse(bytes: &[u8]) -> Result<State, IdentityError> {
-        let damaged = |error: serde_json::Error| IdentityError::Damaged {
-            file: FILE,
-            why: error.to_string(),
-        };
+        let wrong = |why: String| IdentityError::Damaged { file: FILE, why };
+        let damaged = |error: serde_json::Error| wrong(error.to_string());
         let found: VersionOnly = serde_json::from_slice(bytes).map_err(damaged)?;
+        files::check(bytes, found.version, VERSION).map_err(wrong)?;
         if found.version > VERSION {
             return Err(IdentityError::Newer {
                 file: FILE,
                 version: found.version,
             });
         }
-        serde_json::from_slice(bytes).map_err(damaged)
+        let state: State = serde_json::from_slice(bytes).map_err(damaged)?;
+        Ok(State {
+            version: VERSION,
+            ..state
+        })
     }
 
     /// Writes the document: sorted, one form for one content.
     pub(super) fn print(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(self).expect("maps with text keys always print");
-        bytes.push(b'\n');
-        bytes
+        files::print(self)
     }
 
     /// A name like the one asked for that no other host has.
@@ -262,15 +263,17 @@ mod tests {
         };
         state.tokens.insert(token.id.clone(), token);
         let golden = include_str!("testdata/state-1.json");
+        assert_eq!(State::parse(golden.as_bytes()).unwrap(), state);
+        let golden = include_str!("testdata/state-2.json");
         assert_eq!(String::from_utf8(state.print()).unwrap(), golden);
         assert_eq!(State::parse(golden.as_bytes()).unwrap(), state);
     }
 
     #[test]
     fn a_document_of_another_kind_is_refused() {
-        let newer = State::parse(br#"{"version":2,"people":{}}"#).unwrap_err();
+        let newer = State::parse(br#"{"version":3,"people":{}}"#).unwrap_err();
         assert!(
-            matches!(newer, IdentityError::Newer { version: 2, .. }),
+            matches!(newer, IdentityError::Newer { version: 3, .. }),
             "{newer}"
         );
         for bytes in [&b""[..], b"{", b"{}", br#"{"version":1,"hosts":3}"#] {

@@ -38,7 +38,15 @@ pub struct Recovered {
 pub fn recover(tools: Tools, next_frame: u64) -> Result<Recovered, Error> {
     let ledger = Ledger::open(&tools.disk, &tools.data)?;
     tools.poke.ledger(ledger.frames());
-    let skip = read_skip(&tools.data);
+    let skip = read_skip(&tools.data.join("journal").join("skip"));
+    let (skip, no_skip) = match skip {
+        Ok(skip) => (skip, None),
+        // What could not be judged is found again: by a panic, as the first time.
+        Err(why) => (
+            BTreeSet::new(),
+            Some(format!("journal/skip cannot be used: {why}")),
+        ),
+    };
     let mut watch = Watch {
         tools,
         engine: Engine::new(),
@@ -57,6 +65,7 @@ pub fn recover(tools: Tools, next_frame: u64) -> Result<Recovered, Error> {
         notices: Vec::new(),
     };
     let (mut damage, replayed) = watch.rebuild(u64::MAX)?;
+    damage.extend(no_skip);
     damage.extend(watch.catch_up(next_frame)?);
     let history = Arc::clone(&watch.tools.history);
     watch.held.forget_schemas(|id| history.knows(id));
@@ -192,7 +201,7 @@ impl Watch {
         }
         let lines = self.skip.iter().map(|position| format!("{position}\n"));
         let text: String = lines.collect();
-        checkpoint::replace(&path, text.as_bytes())
+        checkpoint::replace(&path, checkpoint::summed(&text).as_bytes())
             .map_err(|source| Error::Skip { path, source })?;
         self.notices.push(Notice {
             subject: "poison".to_owned(),
@@ -205,9 +214,18 @@ impl Watch {
     }
 }
 
-fn read_skip(data: &std::path::Path) -> BTreeSet<u64> {
-    let text = std::fs::read_to_string(data.join("journal").join("skip")).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.trim().parse().ok())
-        .collect()
+/// The inputs that are passed over; none where there is no such file.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn read_skip(path: &std::path::Path) -> Result<BTreeSet<u64>, String> {
+    let Some(text) = checkpoint::read_summed(path)? else {
+        return Ok(BTreeSet::new());
+    };
+    let position = |line: &str| {
+        line.trim()
+            .parse()
+            .map_err(|_| format!("{line:?} is no position"))
+    };
+    text.lines().map(position).collect()
 }

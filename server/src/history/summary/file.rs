@@ -298,6 +298,30 @@ fn block(file: &File, entry: &[u8; ENTRY]) -> Result<Vec<u8>, &'static str> {
     }
 }
 
+/// Reads a whole summary file; returns how many raw blocks were left out of it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(path: &Path, at: &SummaryAt) -> Result<u32, String> {
+    let file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
+    let (directory, left_out) = directory(&file, at)?;
+    let mut offset = HEADER as u64;
+    for entry in directory.as_chunks::<ENTRY>().0 {
+        if long(entry, 16) != offset {
+            return Err("its directory skips bytes".to_owned());
+        }
+        let block = block(&file, entry)?;
+        offset += block.len() as u64;
+        bytes::schema(&block)?;
+        bytes::decode(&block)?;
+    }
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    if length != offset + (directory.len() + TRAILER) as u64 {
+        return Err("bytes between its blocks and its directory".to_owned());
+    }
+    Ok(left_out)
+}
+
 /// Removes a file; one that is gone is well.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::{
     Code, FILE, IdentityError, LINKS_MAX, NAME_CHARS_MAX, PEOPLE_MAX, PeopleError, PersonRecord,
-    VERSION, full, hash,
+    VERSION, files, full, hash,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +38,7 @@ struct VersionOnly {
 
 impl Book {
     pub(super) fn print(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(self).expect("maps with text keys always print");
-        bytes.push(b'\n');
-        bytes
+        files::print(self)
     }
 
     pub(super) fn named(&self, name: &str) -> Option<&PersonRecord> {
@@ -111,16 +109,19 @@ impl Book {
 
 /// Reads the document.
 pub(super) fn parse(bytes: &[u8]) -> Result<Book, IdentityError> {
-    let damaged = |error: serde_json::Error| IdentityError::Damaged {
-        file: FILE,
-        why: error.to_string(),
-    };
+    let wrong = |why: String| IdentityError::Damaged { file: FILE, why };
+    let damaged = |error: serde_json::Error| wrong(error.to_string());
     let found: VersionOnly = serde_json::from_slice(bytes).map_err(damaged)?;
+    files::check(bytes, found.version, VERSION).map_err(wrong)?;
     if found.version > VERSION {
         return Err(IdentityError::Newer {
             file: FILE,
             version: found.version,
         });
     }
-    serde_json::from_slice(bytes).map_err(damaged)
+    let book: Book = serde_json::from_slice(bytes).map_err(damaged)?;
+    Ok(Book {
+        version: VERSION,
+        ..book
+    })
 }

@@ -1,0 +1,52 @@
+//! The data directory: who holds it, and what a clean stop leaves in it.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::Failed;
+use crate::keep::clean::Clean;
+
+/// Files that are told as gone at a start: the rest is for `verify`.
+const MISSING_TOLD: usize = 20;
+
+/// Makes the data directory and locks it; the lock lasts as long as the file.
+pub(super) fn lock(data: &Path) -> Result<File, Failed> {
+    let failed = |source| Failed::Data {
+        path: data.to_owned(),
+        source,
+    };
+    fs::create_dir_all(data).map_err(failed)?;
+    fs::set_permissions(data, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+        .map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data.join("LOCK"))
+        .map_err(failed)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failed::InUse(data.to_owned())),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// Leaves the mark of a clean stop.
+pub(super) fn mark_clean(data: &Path) -> Result<(), Failed> {
+    Clean::write(data).map_err(|source| Failed::Data {
+        path: data.to_owned(),
+        source,
+    })
+}
+
+/// What is not as the last clean stop left it, before anything is written.
+pub(super) fn missing(data: &Path) -> Vec<String> {
+    let clean = Clean::read(data);
+    let missing = clean.map(|clean| clean.missing(data).unwrap_or_default());
+    let missing = missing.unwrap_or_default().into_iter();
+    // Damage is told, not listed: `verify` does that.
+    missing
+        .take(MISSING_TOLD)
+        .map(|one| one.to_string())
+        .collect()
+}
