@@ -58,18 +58,13 @@ impl Image {
         run(cut.args(["-x", "-c", "shutdown"]).arg(&self.point));
     }
 
-    /// Mounts it anew so that nothing can be written, or back so that all can.
+    /// Turns it read-only under all that runs, as the kernel does where ext4 finds its disk at fault.
     ///
     /// # Panics
     /// Where that cannot be done.
-    pub fn read_only(&self, read_only: bool) {
-        let how = if read_only {
-            "remount,ro"
-        } else {
-            "remount,rw"
-        };
+    pub fn fail(&self) {
         let mut mount = Command::new("mount");
-        run(mount.args(["-o", how]).arg(&self.point));
+        run(mount.args(["-o", "remount,abort"]).arg(&self.point));
     }
 
     /// Unmounts it. Nothing on it may be in use.

@@ -789,6 +789,7 @@ fn a_night_of_log_lines_a_failed_unit_and_lost_pings() {
     let options = ServerOptions {
         env: clock.env(),
         listen: Some(lan.listen()),
+        ..ServerOptions::default()
     };
     let server = Server::start(&data, &options);
     let launch = Launch {

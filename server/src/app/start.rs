@@ -85,7 +85,15 @@ pub enum Failed {
         source: io::Error,
     },
     /// The data directory cannot be made or written.
-    #[error("cannot use the data directory {}: {source}; make it writable for this user or choose another with --data", path.display())]
+    #[error(
+        "cannot use the data directory {}: {source}; {} or choose another with --data",
+        path.display(),
+        if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            "mount its filesystem for writing (the kernel's log says why it is not)"
+        } else {
+            "make it writable for this user"
+        }
+    )]
     Data {
         /// The directory.
         path: PathBuf,
