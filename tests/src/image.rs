@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::fs::FallocateFlags;
+
 use crate::wait::until_true;
 
 /// Nothing on it is open any more within this.
@@ -65,6 +67,29 @@ impl Image {
     pub fn fail(&self) {
         let mut mount = Command::new("mount");
         run(mount.args(["-o", "remount,abort"]).arg(&self.point));
+    }
+
+    /// Takes all room but so many kilobytes by one file, which is given back.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    #[must_use]
+    pub fn fill(&self, kilobytes: u64) -> PathBuf {
+        let path = self.point.join("ballast");
+        let file = File::create(&path).expect("the file that fills");
+        let mut bytes = self.free_bytes().saturating_sub(kilobytes * 1024);
+        // Its own map takes some blocks: less, until it fits.
+        while bytes > 0 && rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).is_err()
+        {
+            bytes = bytes.saturating_sub(16 * 1024);
+        }
+        path
+    }
+
+    /// What root can still write.
+    fn free_bytes(&self) -> u64 {
+        let stat = rustix::fs::statvfs(&self.point).expect("the filesystem answers");
+        stat.f_bfree * stat.f_frsize
     }
 
     /// Unmounts it. Nothing on it may be in use.

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use dawnwatch_proto::api::{Host, Incident};
-use dawnwatch_tests::chance::setting;
+use dawnwatch_tests::chance::{Chance, setting};
 use dawnwatch_tests::faketime::real_now;
 use dawnwatch_tests::image::Image;
 use dawnwatch_tests::inject::{Fault, What, fired};
@@ -15,6 +15,12 @@ use dawnwatch_tests::wait::{until, until_true};
 
 /// Room for server and agents, mostly reserved segments.
 const IMAGE_MEGABYTES: u64 = 256;
+
+/// How often the disk is full; `DAWNWATCH_FULL_ROUNDS` makes it more.
+const FULL_ROUNDS: u64 = 6;
+
+/// At most so much is left of the disk: a few seconds of a spool. The journal's segment has its room reserved.
+const LEFT_KILOBYTES_MAX: u64 = 12;
 
 /// How long the disk is slow; `DAWNWATCH_SLOW_SECONDS` makes it longer.
 const SLOW_SECONDS: u64 = 8;
@@ -108,6 +114,77 @@ fn an_agent_that_finds_its_disk_read_only_ends_with_one_line() {
         last.contains(READ_ONLY) && last.contains("mount its"),
         "{last}"
     );
+}
+
+/// The disk of server and agents is full again and again, down to some free kilobytes: both go on, or are killed meanwhile.
+#[test]
+fn a_disk_that_fills_up_again_and_again_loses_nothing() {
+    if !are_met(&[Need::PowerCut]) {
+        return;
+    }
+    let seed = setting("DAWNWATCH_SEED", 20_261_122);
+    let rounds = setting("DAWNWATCH_FULL_ROUNDS", FULL_ROUNDS);
+    let mut chance = Chance::new(seed);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let image = Image::mount(dir.path(), IMAGE_MEGABYTES);
+    let mut stage = Stage::start(dir.path(), &image.point, 2);
+    let (mut kills, mut starts) = (0, 0);
+    for round in 0..rounds {
+        let left = chance.below(LEFT_KILOBYTES_MAX);
+        let ballast = image.fill(left);
+        // What the disk is short of when it fills, or while it is full, is the experiment itself.
+        std::thread::sleep(Duration::from_millis(200 + chance.below(1_000)));
+        if chance.one_in(2) {
+            stage.kill_server();
+            kills += 1;
+            // On a full disk it may say that it cannot start, and why.
+            match stage.start_server(Vec::new()) {
+                Ok(()) => starts += 1,
+                Err(ended) => assert!(ended.log.contains("No space left"), "{ended:?}"),
+            }
+        }
+        for guest in &mut stage.guests {
+            if chance.one_in(3) {
+                guest.agent.kill();
+                guest.agent.start();
+            }
+        }
+        std::fs::remove_file(ballast).expect("the ballast");
+        if stage.server.is_none() {
+            let started = stage.start_server(Vec::new());
+            assert!(
+                started.is_ok(),
+                "round {round}, {left} KiB left: {started:?}"
+            );
+        }
+        let server = stage.server.as_mut().expect("it is up");
+        assert_eq!(server.ended(), None, "{}", server.log());
+        for guest in &mut stage.guests {
+            // An agent that found no room at its start has ended with one line.
+            if guest.agent.ended().is_some() {
+                guest.agent.start();
+            }
+        }
+        let before = stage.acked();
+        stage.await_acks(&before);
+        let found = stage.check();
+        assert!(found.is_good(), "round {round}, {left} KiB left: {found:?}");
+    }
+    let found = stage.settle();
+    let mut log = stage.server().log();
+    for guest in &stage.guests {
+        log.push_str(&guest.agent.log());
+    }
+    assert!(!log.contains("panicked"), "{log}");
+    let refused = log.matches("No space left").count();
+    say(&format!(
+        "RESULT full seed={seed} rounds={rounds} refused={refused} kills={kills} starts_while_full={starts} compared={} lost={} repeated={}",
+        found.compared,
+        found.lost.len(),
+        found.repeated
+    ));
+    assert!(refused > 0, "the disk was never full");
+    assert!(found.is_good() && found.compared > 0, "{found:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! what an agent kept before it said goodbye arrives.
 //!
 //! Time-boxed for `tests/run`; `tests/soak power` runs it until the power went so often. `DAWNWATCH_SEED` repeats a run. Each cut
-//! proves itself by a file that was written just before it and must be gone.
+//! proves itself by a file that was written just before it and must not hold what was written.
 
 use std::fs;
 use std::path::Path;
@@ -32,6 +32,9 @@ const CUTS: u64 = 20;
 
 /// `tests/run` begins no round after this.
 const WITHIN: Duration = Duration::from_secs(35);
+
+/// Written before a cut and never synced.
+const UNSYNCED: &str = "not synced";
 
 /// The calls that make durable.
 const SYNCS: &str = "fsync,fdatasync";
@@ -67,7 +70,7 @@ impl Site {
             guest.agent.signal(Signal::STOP);
         }
         let canary = self.image.point.join("canary");
-        fs::write(&canary, "not synced").expect("the disk takes it");
+        fs::write(&canary, UNSYNCED).expect("the disk takes it");
         self.image.cut();
         self.stage.kill_server();
         for guest in &mut self.stage.guests {
@@ -75,7 +78,10 @@ impl Site {
         }
         self.image.unmount();
         self.image.mount_again();
-        assert!(!canary.exists(), "the power did not go");
+        // Its name may be there: a commit of ext4's own that was under way took it along. What it holds nobody asked for.
+        let found = fs::read_to_string(&canary).unwrap_or_default();
+        assert_ne!(found, UNSYNCED, "the power did not go");
+        let _ = fs::remove_file(&canary);
     }
 
     fn start_agents(&mut self) {
