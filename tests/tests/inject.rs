@@ -314,9 +314,10 @@ impl Site {
     }
 }
 
-/// Where something of ours panicked. sled does where its own sync fails, which is caught, and the index is built anew.
+/// Where something of ours panicked. What the index is made with does where its own sync fails; that is caught, and the index is
+/// built anew.
 fn panics(said: &str) -> Vec<&str> {
-    let ours = |line: &&str| line.contains("panicked at") && !line.contains("/sled-");
+    let ours = |line: &&str| line.contains("panicked at") && !line.contains("/registry/src/");
     said.lines().filter(ours).collect()
 }
 
