@@ -230,7 +230,7 @@ impl History {
         if sealing.is_empty() {
             return Ok(());
         }
-        match hour::write(&self.dir, sealing, through, now) {
+        match hour::write(&self.dir, sealing, &self.schemas, (through, now)) {
             Ok(file) => {
                 let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
                 files.push(Arc::new(file));

@@ -4,8 +4,8 @@ use dawnwatch_engine::block::Block;
 use dawnwatch_proto::{HostId, Kind, MISSING, SchemaId, Series};
 use jiff::Timestamp;
 
+use super::History;
 use super::head::Mini;
-use super::{Error, History};
 
 /// The points of a series.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,7 @@ impl History {
     #[must_use]
     pub fn read(&self, host: HostId, series: &Series, from: Timestamp, to: Timestamp) -> Points {
         let span = (from.as_millisecond(), to.as_millisecond());
+        let inside = |(time, _): &(i64, i64)| (span.0..span.1).contains(time);
         let mut points = Points {
             raw: Vec::new(),
             damaged: Vec::new(),
@@ -41,7 +42,11 @@ impl History {
         };
         // The head first, the files after it: what is sealed in between is seen twice and counted once.
         let (minis, rows) = self.head().of(host);
-        for file in self.files() {
+        for file in self
+            .files()
+            .iter()
+            .filter(|file| file.meets(span.0, span.1))
+        {
             for block in file.blocks_of(host) {
                 if block.max_ms < span.0 || block.min_ms >= span.1 {
                     continue;
@@ -49,11 +54,8 @@ impl History {
                 let Some(column) = self.column(block.schema, series) else {
                     continue;
                 };
-                let read = file.read(block).and_then(|bytes| {
-                    part(&bytes, column, span).map_err(|why| damaged_block(&file.path, &why))
-                });
-                match read {
-                    Ok(more) => points.raw.extend(more),
+                match file.column(block, column) {
+                    Ok(more) => points.raw.extend(more.into_iter().filter(inside)),
                     Err(error) => points.damaged.push(error.to_string()),
                 }
             }
@@ -63,8 +65,8 @@ impl History {
             let Some(column) = self.column(mini.schema, series) else {
                 continue;
             };
-            match part(&mini.bytes, column, span) {
-                Ok(more) => points.raw.extend(more),
+            match part(&mini.bytes, column) {
+                Ok(more) => points.raw.extend(more.filter(inside)),
                 Err(why) => points.damaged.push(why.to_string()),
             }
         }
@@ -95,23 +97,12 @@ impl History {
     }
 }
 
-fn damaged_block(path: &std::path::Path, why: &dawnwatch_proto::Malformed) -> Error {
-    Error::Damaged {
-        path: path.to_owned(),
-        why: why.to_string(),
-    }
-}
-
 fn part(
     bytes: &[u8],
     column: usize,
-    (from, to): (i64, i64),
-) -> Result<Vec<(i64, i64)>, dawnwatch_proto::Malformed> {
+) -> Result<impl Iterator<Item = (i64, i64)>, dawnwatch_proto::Malformed> {
     let block = Block::open(bytes)?;
-    let points = block.times_ms()?.into_iter().zip(block.column(column)?);
-    Ok(points
-        .filter(|(time, _)| (from..to).contains(time))
-        .collect())
+    Ok(block.times_ms()?.into_iter().zip(block.column(column)?))
 }
 
 /// Turns raw points into values: a gauge's own, a counter's rate a second since the point before. A counter that fell was

@@ -1,10 +1,19 @@
 //! Which series a schema id stands for: an append-only log, each schema once.
+//!
+//! | payload of a frame | content |
+//! |---|---|
+//! | a schema | postcard form of [`Schema`] |
+//! | a union | "\0UNION\x01\0", then the ids of its parts, u64 LE, at most 64: see [`union`] |
+//!
+//! A union is what the columns of a block are in whose hour a host changed its schema: all series of its parts. It is kept as
+//! the parts' names, for its series would take a fifth of the samples of the hour.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dawnwatch_proto::{Schema, SchemaId};
+use dawnwatch_proto::series::SERIES_MAX;
+use dawnwatch_proto::{Schema, SchemaId, Series};
 use dawnwatch_segment::{Disk, Log, Options, Read, Reader};
 
 use super::Error;
@@ -15,6 +24,12 @@ const KIND: [u8; 4] = *b"SCHM";
 /// Schema segments: a schema is 5 KiB, and there are a few a host.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Most schemas of a union: a host that changes more often than that within an hour gets more blocks.
+pub const PARTS_MAX: usize = 64;
+
+/// What a frame of a union begins with: as a schema it would have no such id.
+const UNION: &[u8; 8] = b"\0UNION\x01\0";
+
 /// All schemas ever seen.
 #[derive(Debug)]
 pub struct Schemas {
@@ -24,7 +39,17 @@ pub struct Schemas {
 #[derive(Debug)]
 struct Inner {
     log: Log,
-    known: BTreeMap<SchemaId, Arc<Schema>>,
+    known: Known,
+    /// Whether the log holds what is not synced.
+    unsynced: bool,
+}
+
+/// What the frames of the log say.
+#[derive(Debug, Default)]
+pub struct Known {
+    schemas: BTreeMap<SchemaId, Arc<Schema>>,
+    /// Unions of schemas some of which are not known: their frame is damaged, their host sends them again.
+    waiting: Vec<Vec<SchemaId>>,
 }
 
 impl Schemas {
@@ -40,17 +65,20 @@ impl Schemas {
             header_note: Vec::new(),
         };
         let (log, _) = Log::open(Arc::clone(disk), dir, options)?;
-        let mut known = BTreeMap::new();
+        let mut known = Known::default();
         for read in Reader::open(Arc::clone(disk), dir, KIND, 1)? {
-            let Read::Frame { payload, .. } = read? else {
-                continue;
-            };
-            if let Ok(schema) = postcard::from_bytes::<Schema>(&payload) {
-                known.insert(schema.id(), Arc::new(schema));
+            if let Read::Frame { payload, .. } = read? {
+                // One that does not decode is passed over too.
+                let _ = known.take(&payload);
             }
         }
+        let inner = Inner {
+            log,
+            known,
+            unsynced: false,
+        };
         Ok(Schemas {
-            inner: Mutex::new(Inner { log, known }),
+            inner: Mutex::new(inner),
         })
     }
 
@@ -59,28 +87,217 @@ impl Schemas {
     /// # Errors
     /// Where the log cannot be written.
     pub fn add(&self, schema: &Schema) -> Result<(), Error> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.known.contains_key(&schema.id()) {
+        let mut inner = self.inner();
+        if inner.known.get(schema.id()).is_some() {
             return Ok(());
         }
-        let bytes = plain::bytes(schema);
-        if let Err(error) = inner.log.append(&bytes) {
-            inner.log.heal()?;
-            return Err(error.into());
-        }
+        inner.append(&plain::bytes(schema))?;
         inner.log.sync()?;
-        inner.known.insert(schema.id(), Arc::new(schema.clone()));
+        inner.unsynced = false;
+        inner.known.add(schema.clone());
+        Ok(())
+    }
+
+    /// The union of some schemas, if there is one; see [`union`].
+    #[must_use]
+    pub fn union_of(&self, parts: &[SchemaId]) -> Option<Schema> {
+        self.inner().known.union_of(parts)
+    }
+
+    /// Keeps the union of some schemas, if it is not known; durable after [`Schemas::sync`].
+    ///
+    /// # Errors
+    /// Where the log cannot be written.
+    ///
+    /// # Panics
+    /// Where they have none: a bug of the caller.
+    pub fn add_union(&self, parts: &[SchemaId]) -> Result<Arc<Schema>, Error> {
+        let mut inner = self.inner();
+        let union = inner.known.union_of(parts);
+        let union = Arc::new(union.expect("asked for before"));
+        if inner.known.get(union.id()).is_none() {
+            let mut payload = UNION.to_vec();
+            payload.extend(parts.iter().flat_map(|part| part.0.to_le_bytes()));
+            inner.append(&payload)?;
+            inner.unsynced = true;
+            inner.known.schemas.insert(union.id(), Arc::clone(&union));
+        }
+        Ok(union)
+    }
+
+    /// Makes all that was kept durable.
+    ///
+    /// # Errors
+    /// Where the log cannot be synced.
+    pub fn sync(&self) -> Result<(), Error> {
+        let mut inner = self.inner();
+        if inner.unsynced {
+            inner.log.sync()?;
+            inner.unsynced = false;
+        }
         Ok(())
     }
 
     /// The schema of an id.
     #[must_use]
     pub fn get(&self, id: SchemaId) -> Option<Arc<Schema>> {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .known
-            .get(&id)
-            .cloned()
+        self.inner().known.get(id)
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn append(&mut self, payload: &[u8]) -> Result<(), Error> {
+        if let Err(error) = self.log.append(payload) {
+            self.log.heal()?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    /// Takes the payload of a frame in.
+    ///
+    /// # Errors
+    /// Where it is neither a schema nor a union.
+    pub fn take(&mut self, payload: &[u8]) -> Result<(), postcard::Error> {
+        if let Some(parts) = parts_of(payload) {
+            self.waiting.push(parts);
+            self.settle();
+        } else {
+            self.add(postcard::from_bytes(payload)?);
+        }
+        Ok(())
+    }
+
+    /// The schema of an id.
+    #[must_use]
+    pub fn get(&self, id: SchemaId) -> Option<Arc<Schema>> {
+        self.schemas.get(&id).cloned()
+    }
+
+    fn add(&mut self, schema: Schema) {
+        self.schemas.insert(schema.id(), Arc::new(schema));
+        self.settle();
+    }
+
+    fn union_of(&self, parts: &[SchemaId]) -> Option<Schema> {
+        let parts = parts
+            .iter()
+            .map(|part| self.schemas.get(part).map(|s| &**s));
+        union(&parts.collect::<Option<Vec<&Schema>>>()?)
+    }
+
+    /// Makes the unions whose parts have all become known.
+    fn settle(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for parts in waiting {
+            match self.union_of(&parts) {
+                Some(union) => drop(self.schemas.insert(union.id(), Arc::new(union))),
+                None => self.waiting.push(parts),
+            }
+        }
+    }
+}
+
+/// All series of some schemas, those of the first one first; a schema that has them all as it is. None where two of them
+/// count a series differently, or there are more than a schema may have.
+#[must_use]
+pub fn union(parts: &[&Schema]) -> Option<Schema> {
+    let mut known: BTreeMap<_, &Series> = BTreeMap::new();
+    let mut series = Vec::new();
+    for one in parts.iter().flat_map(|part| part.series()) {
+        match known.insert((&one.name, &one.labels), one) {
+            None => series.push(one.clone()),
+            Some(same) if same == one => {}
+            Some(_) => return None,
+        }
+    }
+    let whole = parts
+        .iter()
+        .find(|part| part.series().len() == series.len());
+    match whole {
+        Some(whole) => Some((*whole).clone()),
+        None => (series.len() <= SERIES_MAX).then(|| Schema::new(series)),
+    }
+}
+
+/// The parts of a union, if a frame is one.
+fn parts_of(payload: &[u8]) -> Option<Vec<SchemaId>> {
+    let ids = payload.strip_prefix(UNION)?;
+    let (ids, rest) = ids.as_chunks::<8>();
+    let id = |id: &[u8; 8]| SchemaId(u64::from_le_bytes(*id));
+    (rest.is_empty() && ids.len() <= PARTS_MAX).then(|| ids.iter().map(id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dawnwatch_proto::Kind;
+    use dawnwatch_segment::RealDisk;
+
+    fn schema(names: &[&str]) -> Schema {
+        let one = |name: &&str| Series::new(name, Kind::Gauge);
+        Schema::new(names.iter().map(one).collect())
+    }
+
+    fn open(dir: &Path) -> Schemas {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        Schemas::open(&disk, dir).unwrap()
+    }
+
+    #[test]
+    fn a_union_has_all_series_and_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b, all) = (
+            schema(&["x", "y"]),
+            schema(&["y", "z"]),
+            schema(&["x", "y", "z"]),
+        );
+        let log = open(dir.path());
+        log.add(&a).unwrap();
+        assert!(log.union_of(&[a.id(), b.id()]).is_none(), "one is unknown");
+        log.add(&b).unwrap();
+        let union = log.add_union(&[a.id(), b.id()]).unwrap();
+        assert_eq!(*union, all);
+        assert_eq!(log.add_union(&[b.id(), union.id()]).unwrap(), union);
+        log.sync().unwrap();
+        let written = || {
+            let files = std::fs::read_dir(dir.path()).unwrap();
+            files
+                .map(|f| f.unwrap().metadata().unwrap().len())
+                .sum::<u64>()
+        };
+        let bytes = written();
+        log.add_union(&[a.id(), b.id()]).unwrap();
+        assert_eq!(written(), bytes, "kept once");
+        assert_eq!(open(dir.path()).get(all.id()), Some(Arc::new(all)));
+    }
+
+    #[test]
+    fn a_union_waits_for_its_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (schema(&["x"]), schema(&["y"]));
+        let log = open(dir.path());
+        log.add(&a).unwrap();
+        // As if the frame of the other were damaged.
+        let mut payload = UNION.to_vec();
+        for part in [&a, &b] {
+            payload.extend(part.id().0.to_le_bytes());
+        }
+        log.inner().append(&payload).unwrap();
+        drop(log);
+        let log = open(dir.path());
+        let union = schema(&["x", "y"]).id();
+        assert!(log.get(union).is_none());
+        log.add(&b).unwrap();
+        assert!(log.get(union).is_some());
+        for wrong in [&b"\0UNION\x01\x01"[..], &UNION[..7], b"\0UNION\x01\0\x01"] {
+            assert_eq!(parts_of(wrong), None);
+        }
     }
 }

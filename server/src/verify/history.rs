@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use dawnwatch_proto::SchemaId;
 use jiff::Timestamp;
 
 use super::Look;
 use super::hour::{Broken, Hour, hour};
 use super::report::{Cost, Damage, FROM_BACKUP, of_room};
 use crate::history::EXPIRED;
+use crate::history::schemas::Known;
 use crate::history::summary::HOUR_S;
 use crate::history::summary::file::{self, SummaryAt};
 use crate::keep::files::Held;
@@ -21,7 +21,7 @@ const HOUR_AND_A_BIT_S: i64 = 2 * 3_600;
 
 impl Look<'_> {
     /// Reads hour files, summaries and the mark of what expired.
-    pub(super) fn history(&mut self, schemas: &BTreeSet<SchemaId>) {
+    pub(super) fn history(&mut self, schemas: &Known) {
         let held = self.list("history");
         let summaries: BTreeMap<(u64, u32), SummaryAt> = held
             .iter()
@@ -111,8 +111,8 @@ impl Look<'_> {
     }
 
     /// Blocks whose series nobody knows.
-    fn strange_schemas(&mut self, held: &Held, seen: &Hour, schemas: &BTreeSet<SchemaId>) {
-        let strange = seen.schemas.iter().filter(|id| !schemas.contains(id));
+    fn strange_schemas(&mut self, held: &Held, seen: &Hour, schemas: &Known) {
+        let strange = seen.schemas.iter().filter(|id| schemas.get(**id).is_none());
         let strange = strange.count();
         if strange > 0 {
             let what = format!("{strange} of its schemas are not in the schema log");

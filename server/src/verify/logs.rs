@@ -1,19 +1,19 @@
 //! The three logs: journal, ledger, schemas.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
 use dawnwatch_engine::effect::{Effect, Entry};
-use dawnwatch_proto::{Schema, SchemaId};
 use dawnwatch_segment::{Disk, FRAME_HEADER_BYTES, Read, Reader, RealDisk};
 use jiff::Timestamp;
 
 use super::Look;
 use super::report::{Cost, Damage, FROM_BACKUP, of_room};
 use super::small::Checkpoints;
+use crate::history::schemas::Known;
 use crate::{journal, ledger};
 
 /// Length of a segment's header in our logs, which have no note.
@@ -207,13 +207,12 @@ impl Look<'_> {
     }
 
     /// Reads the schema log and returns the schemas that it knows.
-    pub(super) fn schemas(&mut self) -> BTreeSet<SchemaId> {
-        let mut known = BTreeSet::new();
+    pub(super) fn schemas(&mut self) -> Known {
+        let mut known = Known::default();
         let mut broken = Vec::new();
         let walked = self.log(&SCHEMAS, &mut |position, payload| {
-            match postcard::from_bytes::<Schema>(payload) {
-                Ok(schema) => drop(known.insert(schema.id())),
-                Err(error) => broken.push((position, error.to_string())),
+            if let Err(error) = known.take(payload) {
+                broken.push((position, error.to_string()));
             }
             None
         });

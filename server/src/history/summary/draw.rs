@@ -275,13 +275,10 @@ impl<'a> Sources<'a> {
             let Some(column) = history.column(block.schema, self.wanted.series) else {
                 continue;
             };
-            let read = file.read(block).map_err(|error| error.to_string());
-            let samples = read.and_then(|bytes| {
-                decoded(&bytes, column).map_err(|why| format!("{}: {why}", file.path.display()))
-            });
+            let samples = file.column(block, column).map(in_order);
             match samples {
                 Ok(samples) => parts.reduce(&samples, self.wanted.series.kind),
-                Err(why) => parts.damaged.push(why),
+                Err(error) => parts.damaged.push(error.to_string()),
             }
         }
     }
@@ -299,15 +296,14 @@ impl<'a> Sources<'a> {
                     Err(why) => parts.damaged.push(why.to_string()),
                 }
             }
-            let (mut times, mut found) = (Vec::new(), Vec::new());
+            let mut found = Vec::new();
             for row in rows.iter().filter(|row| row.position > sealed) {
                 let column = history.column(row.schema, self.wanted.series);
                 if let Some(value) = column.and_then(|i| row.values.get(i)) {
-                    times.push(row.time_ms);
-                    found.push(*value);
+                    found.push((row.time_ms, *value));
                 }
             }
-            parts.reduce(&in_order(&times, found), kind);
+            parts.reduce(&in_order(found), kind);
         }
     }
 
@@ -369,7 +365,8 @@ impl Drawn {
 
 fn decoded(bytes: &[u8], column: usize) -> Result<Vec<(i64, i64)>, dawnwatch_proto::Malformed> {
     let block = Block::open(bytes)?;
-    Ok(in_order(&block.times_ms()?, block.column(column)?))
+    let samples = block.times_ms()?.into_iter().zip(block.column(column)?);
+    Ok(in_order(samples.collect()))
 }
 
 /// Mean and maximum that a summary stands for; a counter's mean rate is what it grew by since the summary before, over that

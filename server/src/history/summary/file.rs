@@ -171,7 +171,8 @@ fn of_block(raw: &[u8], schema: SchemaId, schemas: &Schemas, step_s: u32) -> Opt
     let width = block.columns();
     for i in 0..width {
         let kind = known.series().get(i).map_or(Kind::Gauge, |one| one.kind);
-        let samples = in_order(&times, block.column(i).ok()?);
+        let values = block.column(i).ok()?;
+        let samples = in_order(times.iter().copied().zip(values).collect());
         for (start, summary) in reduce(&samples, kind, step_s) {
             steps.entry(start).or_insert_with(|| vec![None; width])[i] = Some(summary);
         }
@@ -181,8 +182,7 @@ fn of_block(raw: &[u8], schema: SchemaId, schemas: &Schemas, step_s: u32) -> Opt
 }
 
 /// Samples in order of time, each time once: a host's clock may have been set back between two rows.
-pub(super) fn in_order(times: &[i64], values: Vec<i64>) -> Vec<(i64, i64)> {
-    let mut samples: Vec<(i64, i64)> = times.iter().copied().zip(values).collect();
+pub(super) fn in_order(mut samples: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
     samples.sort_by_key(|(time, _)| *time);
     samples.dedup_by_key(|(time, _)| *time);
     samples
