@@ -170,7 +170,7 @@ fn nothing_acknowledged_is_lost_when_the_power_goes() {
                 .start_server(Vec::new())
                 .expect("the server starts");
             // Before the agents are there again: what they send anew must not hide what was lost.
-            let after = site.stage.check();
+            let after = site.stage.check_now();
             assert!(after.is_good(), "cut {cuts}: {after:?}");
             site.start_agents();
             site.stage.await_acks(&before);
@@ -218,7 +218,7 @@ fn without_syncs_a_power_cut_loses_what_was_acknowledged() {
     site.stage
         .start_server(Vec::new())
         .expect("the server starts");
-    let found = site.stage.check();
+    let found = site.stage.check_now();
     let lies = fired(&logs[0]).len();
     say(&format!(
         "a server that lies: {lies} syncs left out, {} of {} values lost",
