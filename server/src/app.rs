@@ -24,6 +24,7 @@ use tonic::service::Routes;
 
 use crate::clock::{Clock, Stamper};
 use crate::config::{Settings, WebSettings};
+use crate::erase::Eraser;
 use crate::handout::{self, Handout};
 use crate::history::History;
 use crate::identity::people::People;
@@ -141,6 +142,18 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     };
     recovered.watch.send_pending();
     let mut threads = Threads::start(journal, rx, release, recovered.watch, inbox)?;
+    let eraser = Eraser {
+        disk: Arc::clone(&disk),
+        data: options.data.clone(),
+        history: Arc::clone(&history),
+        index: Arc::clone(&index),
+        journal: tx.clone(),
+        stopping: Arc::clone(&stopping),
+    };
+    let eraser = eraser.start();
+    threads
+        .running
+        .push(eraser.map_err(|source| Failed::thread("erase", source))?);
     let mut signals = Signals::listen()?;
     start::introduce(&options, &settings, &identity, &tx, at, damage).await;
 
@@ -203,9 +216,9 @@ impl Served {
     }
 }
 
-/// The threads of journal and watch.
+/// The threads of journal, watch and whoever erases.
 struct Threads {
-    running: [JoinHandle<()>; 2],
+    running: Vec<JoinHandle<()>>,
     /// Where their end is told.
     failure: mpsc::Receiver<Result<(), Failed>>,
 }
@@ -219,7 +232,7 @@ impl Threads {
         groups: std_mpsc::Receiver<Written>,
     ) -> Result<Threads, Failed> {
         let (failed, failure) = mpsc::channel(2);
-        let running = [
+        let running = vec![
             spawn("journal", failed.clone(), move || {
                 journal.run(inbox, &release).map_err(Failed::from)
             })?,
@@ -444,7 +457,7 @@ impl Running {
         let rooms = tokio::time::timeout(ROOMS_WITHIN, async {
             let _ = self.journal.send(Submit::Stop).await;
             let joined = tokio::task::spawn_blocking(move || {
-                let joined = running.map(JoinHandle::join);
+                let joined: Vec<_> = running.into_iter().map(JoinHandle::join).collect();
                 self.index.stop();
                 joined
             });

@@ -3,10 +3,13 @@
 //! A stream: hello, welcome with what is held, then batches and heartbeats in, cumulative acknowledgements out. It ends when
 //! the agent ends it, the host's certificate is no longer good, a later session of the host takes over, or the server stops.
 
+mod door;
+mod twice;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dawnwatch_engine::input::{Batch, Heartbeat, Input};
@@ -26,6 +29,8 @@ use crate::journal::{self, Full, Submit};
 use crate::published::Published;
 use crate::targets::Targets;
 use crate::vitals::Gauges;
+use door::Who;
+use twice::Speakers;
 
 /// An agent that connected and says nothing is let go after this.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -65,6 +70,7 @@ struct Shared {
     targets: Arc<Targets>,
     clock: Clock,
     sessions: Mutex<BTreeMap<HostId, (u64, oneshot::Sender<()>)>>,
+    speakers: Mutex<Speakers>,
     gauges: Arc<Gauges>,
     counter: AtomicU64,
     stop: watch::Receiver<bool>,
@@ -93,6 +99,7 @@ impl Ingest {
                 targets,
                 clock: Clock,
                 sessions,
+                speakers: Mutex::default(),
                 gauges,
                 counter,
                 stop,
@@ -136,12 +143,14 @@ impl Telemetry for Ingest {
         // The task ends with its stream: it holds nothing but this stream's state, and `stop` ends it at shutdown.
         tokio::spawn(async move {
             let host = shared.identity.as_host(proven.id);
-            if let Some(from) = from {
-                shared.targets.connected(host, from);
-            }
             let number = shared.counter.fetch_add(1, Ordering::Relaxed);
-            let superseded = shared.enter(host, number);
-            let ended = Session::run(&shared, proven, host, inbound, &out, superseded).await;
+            let who = Who {
+                proven,
+                host,
+                number,
+                from,
+            };
+            let ended = Session::run(&shared, who, inbound, &out).await;
             shared.leave(host, number);
             if let Err(status) = ended {
                 tracing::debug!(%host, code = ?status.code(), reason = status.message(), "stream ended");
@@ -163,28 +172,6 @@ fn check(shared: &Shared, proven: &Proven) -> Result<(), Status> {
 }
 
 impl Shared {
-    /// Makes this the host's session; the one before it is told to end.
-    fn enter(&self, host: HostId, number: u64) -> oneshot::Receiver<()> {
-        let (end, ended) = oneshot::channel();
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, before)) = sessions.insert(host, (number, end)) {
-            let _ = before.send(());
-        }
-        self.gauges.streams(sessions.len());
-        ended
-    }
-
-    fn leave(&self, host: HostId, number: u64) {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions
-            .get(&host)
-            .is_some_and(|(current, _)| *current == number)
-        {
-            sessions.remove(&host);
-        }
-        self.gauges.streams(sessions.len());
-    }
-
     async fn submit(&self, submit: Submit) -> Result<(), Status> {
         self.journal
             .send(submit)
@@ -230,16 +217,25 @@ struct Session<'a> {
 impl Session<'_> {
     async fn run(
         shared: &Shared,
-        proven: Proven,
-        host: HostId,
+        who: Who,
         mut inbound: Streaming<pb::FromAgent>,
         out: &mpsc::Sender<Outbound>,
-        mut superseded: oneshot::Receiver<()>,
     ) -> Result<(), Status> {
+        let Who { proven, host, .. } = who;
         let (stream, mut durable) = journal::Stream::new();
         let hello = tokio::time::timeout(HELLO_WITHIN, inbound.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no hello within 10 s"))??;
+        if let Some(pb::FromAgent {
+            body: Some(from_agent::Body::Hello(hello)),
+        }) = &hello
+        {
+            shared.speaks(&who, hello).await?;
+        }
+        if let Some(from) = who.from {
+            shared.targets.connected(host, from);
+        }
+        let mut superseded = shared.enter(host, who.number);
         let mut session = Session::greet(shared, host, hello, out, stream).await?;
         let mut stop = shared.stop.clone();
         let mut targets = shared.targets.follow();

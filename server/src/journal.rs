@@ -111,6 +111,8 @@ pub enum Submit {
     Stream(Box<Input>, Arc<Stream>),
     /// What is held of these epochs, after everything submitted before.
     Held(HostId, Vec<u64>, oneshot::Sender<Vec<u64>>),
+    /// Begin a segment after what has come in, so that what came before it goes as a whole.
+    Rotate(oneshot::Sender<()>),
     /// Finish what has come in and stop.
     Stop,
 }
@@ -270,9 +272,15 @@ impl Journal {
                 stop = self.take(next, &mut pending);
             }
             let inputs = pending.inputs.len();
+            let rotate = pending.rotate.take();
             self.commit(pending)?;
             self.gauges.durable(inputs);
             last_sync = self.clock.boot_ms();
+            if let Some(reply) = rotate {
+                self.rotate()?;
+                // Who asked may have gone.
+                let _ = reply.send(());
+            }
             self.log.release(release.load(Ordering::Acquire))?;
             if stop {
                 break;
@@ -281,10 +289,20 @@ impl Journal {
         Ok(())
     }
 
+    /// Begins a segment. On a full disk the one there is goes on.
+    fn rotate(&mut self) -> Result<(), Error> {
+        if let Err(error) = self.log.rotate() {
+            self.log.heal()?;
+            tracing::debug!(%error, "journal segment not changed");
+        }
+        Ok(())
+    }
+
     /// Takes one submission into the group; true where it was the last.
     fn take(&mut self, submit: Submit, pending: &mut Pending) -> bool {
         match submit {
             Submit::Stop => return true,
+            Submit::Rotate(reply) => pending.rotate = Some(reply),
             Submit::Held(host, epochs, reply) => pending.asked.push((host, epochs, reply)),
             Submit::Input(input, reply) => {
                 self.add(*input, pending);
@@ -394,6 +412,8 @@ type Ack = (Arc<Stream>, Option<(u64, u64)>);
 /// A group in the making.
 #[derive(Debug, Default)]
 struct Pending {
+    /// Somebody waits for a segment to begin after this group.
+    rotate: Option<oneshot::Sender<()>>,
     inputs: Vec<Input>,
     /// The inputs in postcard form, one after the other.
     bytes: Vec<u8>,
@@ -426,7 +446,8 @@ impl Pending {
             | Input::Delivered(_)
             | Input::Server(_)
             | Input::Named(_)
-            | Input::Vitals(_) => return,
+            | Input::Vitals(_)
+            | Input::Twice(_) => return,
         };
         self.undo.entry(host).or_insert_with(|| held.keep(host));
     }

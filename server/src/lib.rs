@@ -15,6 +15,7 @@
 //! - [`nights`]: sealed reviews.
 //! - [`published`]: what readers see.
 //! - [`history`]: the head and the hour files.
+//! - `erase`: takes erased hosts out of what is on disk.
 //! - [`index`]: finds what ledger and history hold; may be deleted.
 //! - [`keep`]: which files there are, what a clean stop leaves, copies, the way back after an upgrade.
 //! - [`verify`]: reads every file and names every damage.
@@ -30,6 +31,7 @@ pub mod app;
 pub mod checkpoint;
 pub mod clock;
 pub mod config;
+mod erase;
 pub mod handout;
 pub mod history;
 pub mod identity;

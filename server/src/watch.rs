@@ -294,6 +294,9 @@ impl Watch {
                 }
                 Outcome::Struggling => {}
             },
+            Input::Host(card) if card.erased => {
+                self.with_room(|watch| Ok(watch.tools.history.erase(card.id)?))?;
+            }
             Input::Config(_)
             | Input::Started(_)
             | Input::ClockStep { .. }
@@ -302,7 +305,8 @@ impl Watch {
             | Input::Tick
             | Input::Order(_)
             | Input::Server(_)
-            | Input::Named(_) => {}
+            | Input::Named(_)
+            | Input::Twice(_) => {}
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dawnwatch_agent::identity::join;
-use dawnwatch_proto::api::{Host, LiveReview, Missing, Now};
+use dawnwatch_proto::api::{Host, Incident, LiveReview, Missing, Now};
 use dawnwatch_proto::{Kind, Schema, Series, Tick};
 use dawnwatch_tests::faketime::real_now;
 use dawnwatch_tests::house::{Agent, Server, ServerOptions};
@@ -300,4 +300,65 @@ fn a_host_is_labelled_renamed_set_up_anew_and_retired() {
     assert!(history.lines().count() > 1, "its history stays: {history}");
     web01.kill();
     anew.kill();
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory").flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a copy");
+        }
+    }
+}
+
+#[test]
+fn a_copied_host_is_refused_and_told_of() {
+    let stage = stage();
+    let mut web01 = stage.agent("web01");
+    let live = || stage.host("web01").is_some_and(|host| host.state == "live");
+    until_true("it to report", SOON, live);
+    // Another machine with the state directory of this one.
+    let token = stage.server.token(1);
+    let mut copy = Agent::join(
+        &stage.path("copy"),
+        "copy",
+        stage.server.address,
+        &token.join,
+    );
+    fs::remove_dir_all(stage.path("copy")).expect("its own state");
+    copy_dir(&stage.path("web01"), &stage.path("copy"));
+    copy.configure(250, "");
+    copy.start();
+    let incident = until("the incident", SOON, || {
+        let all: Vec<Incident> = stage.server.get("/api/v1/incidents?state=open").ok()?;
+        let mut alerts = all.into_iter().flat_map(|i| {
+            i.alerts
+                .clone()
+                .into_iter()
+                .map(move |a| (i.name.clone(), a))
+        });
+        alerts.find(|(_, alert)| alert.rule == "identity_used_twice")
+    });
+    let (name, alert) = incident;
+    assert_eq!(name, "web01");
+    for part in [
+        "by two agents at 127.0.0.1",
+        "re-join it there",
+        "--hostname NAME",
+    ] {
+        assert!(alert.why.contains(part), "{}", alert.why);
+    }
+    until_true("the copy to be told", SOON, || {
+        copy.log().contains("re-join under a name of its own")
+    });
+    assert!(!web01.log().contains("re-join"), "{}", web01.log());
+    let seen = stage.host("web01").and_then(|host| host.last_seen);
+    until_true("the first one to report on", SOON, || {
+        live() && stage.host("web01").and_then(|host| host.last_seen) > seen
+    });
+    copy.kill();
+    web01.kill();
 }

@@ -48,6 +48,7 @@ impl Fleet {
                 aliases: Vec::new(),
                 like: Vec::new(),
                 merged: None,
+                erased: false,
             };
             fleet.step(Input::Host(card));
             let schema = fleet.schema.clone();

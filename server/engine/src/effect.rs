@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::input::Outcome;
 
+/// What [`Entry::Host`] says where a host was erased: the name beside it is its pseudonym.
+pub const ERASED: &str = "erased";
+
 /// The one list out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
@@ -98,7 +101,8 @@ pub enum Entry {
         /// What was done.
         what: String,
     },
-    /// What a sealed night keeps of its findings was written; the server adds it to the frame that seals the night.
+    /// What a sealed night keeps of its findings was written; the server adds it to the frame that seals the night. A later one
+    /// of the same night holds from there on: a host was erased from it.
     Evidence {
         /// `N-2026-10-05`.
         night: String,

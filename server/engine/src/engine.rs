@@ -13,7 +13,7 @@ use crate::detect::reach::Reach;
 use crate::effect::{Effect, Entry};
 use crate::host::Host;
 use crate::incident::{AlertRef, Incidents, State as IncidentState};
-use crate::input::{Act, At, Input, Named, Notice, Order, Started};
+use crate::input::{Act, At, Batch, Heartbeat, Input, Named, Notice, Order, Started};
 use crate::logs::Logs;
 use crate::night::{Night, Nights, Span};
 use crate::own::vitals::Strain;
@@ -149,6 +149,11 @@ impl Engine {
         self.stamps.clear();
         self.pass_time(at, &input, &mut out);
         match input {
+            // On its way when its host was erased.
+            Input::Schema { host: id, .. }
+            | Input::Batch(Batch { host: id, .. })
+            | Input::Heartbeat(Heartbeat { host: id, .. })
+                if self.is_erased(id) => {}
             Input::Config(config) => self.configure(at, *config, &mut out),
             Input::Started(started) => self.started(at, &started, &mut out),
             Input::ClockStep { by_ms } => self.clock_stepped(at, by_ms, &mut out),
@@ -164,6 +169,7 @@ impl Engine {
             Input::Server(notice) => self.notice(at, notice, &mut out),
             Input::Named(named) => self.named(at, *named, &mut out),
             Input::Vitals(vitals) => self.vitals(at, &vitals, &mut out),
+            Input::Twice(twice) => self.twice(at, &twice, &mut out),
         }
         self.settle(at, &mut out);
         self.state.last = Some(at);
@@ -305,6 +311,10 @@ impl Engine {
                     what: what.clone(),
                 });
             }
+            Act::Rewritten { night, hash } => {
+                let (night, hash) = (night.clone(), hash.clone());
+                return out.record(Entry::Evidence { night, hash });
+            }
         };
         let number = Incidents::number(incident);
         let Some(incident) = number.and_then(|n| self.state.incidents.change(n)) else {
@@ -341,6 +351,7 @@ impl Engine {
         if at.boot_ms.saturating_sub(self.state.skew_ms) >= SKEW_EVERY_MS {
             self.state.skew_ms = at.boot_ms;
             self.skew(at, out);
+            self.twice_over(at, out);
             self.names(at, out);
         }
         self.settle(at, out);

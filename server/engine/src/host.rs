@@ -67,6 +67,8 @@ pub(crate) struct Host {
     pub(crate) links: BTreeMap<(Role, String), Link>,
     /// Heard of without a break since then, boot time.
     pub(crate) here_ms: u64,
+    /// When a copy of it tried to speak for it last, boot time.
+    pub(crate) twice_ms: Option<u64>,
 }
 
 /// A goodbye that holds.
@@ -142,6 +144,7 @@ impl Host {
             growths: Growths::default(),
             links: BTreeMap::new(),
             here_ms: boot_ms,
+            twice_ms: None,
         }
     }
 

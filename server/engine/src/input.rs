@@ -56,6 +56,19 @@ pub enum Input {
     Named(Box<Named>),
     /// What the server measured of itself.
     Vitals(Box<Vitals>),
+    /// A copy of a host tried to speak for it, with the host's own key.
+    Twice(Box<Twice>),
+}
+
+/// One identity used by two machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twice {
+    /// The host.
+    pub host: HostId,
+    /// Where the one that was there first speaks from.
+    pub first: String,
+    /// Where the one speaks from that came later, and is refused.
+    pub second: String,
 }
 
 /// A host by name, as people named it: by an import, or by a label.
@@ -103,6 +116,8 @@ pub struct HostCard {
     pub like: Vec<HostId>,
     /// It is that host: what it sends is that host's.
     pub merged: Option<HostId>,
+    /// It was erased: its name is a pseudonym, and nothing of it is known any more. It is retired as well, for ever.
+    pub erased: bool,
 }
 
 /// Items of one host with consecutive sequence numbers.
@@ -158,6 +173,13 @@ pub enum Act {
         about: String,
         /// What was done, in words that hold no name.
         what: String,
+    },
+    /// The evidence of a sealed night was written anew, without a host that was erased.
+    Rewritten {
+        /// `N-2026-10-05`.
+        night: String,
+        /// SHA-256 of its canonical JSON, as it is from here on.
+        hash: String,
     },
 }
 

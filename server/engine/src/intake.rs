@@ -8,7 +8,7 @@ use crate::clock::ms_between;
 use crate::detect::absence;
 use crate::detect::novelty::Of;
 use crate::detect::reach::LIVES_MS;
-use crate::effect::Entry;
+use crate::effect::{ERASED, Entry};
 use crate::engine::{Engine, Out};
 use crate::host::{Goodbye, Host, How};
 use crate::input::{At, Batch, Heartbeat, HostCard};
@@ -38,6 +38,7 @@ impl Engine {
                 aliases: Vec::new(),
                 like: Vec::new(),
                 merged: None,
+                erased: false,
             };
             Host::new(card, at.boot_ms)
         })
@@ -53,8 +54,10 @@ impl Engine {
             let retired = card.retired.then_some(at.wall);
             let mut host = Host::new(card, at.boot_ms);
             host.retired = retired;
+            let erased = host.card.erased;
             self.state.hosts.insert(id, host);
-            self.host_changed(at, id, "joined".to_owned(), out);
+            let what = if erased { ERASED } else { "joined" };
+            self.host_changed(at, id, what.to_owned(), out);
             return;
         };
         let old = std::mem::replace(&mut host.card, card);
@@ -64,6 +67,12 @@ impl Engine {
             (true, since) => since.or(Some(at.wall)),
             (false, _) => None,
         };
+        if self.state.hosts.get(&id).is_some_and(|h| h.card.erased) {
+            if !old.erased {
+                self.erase(id, &old, at, out);
+            }
+            return;
+        }
         if old.name != name {
             self.host_changed(at, id, format!("renamed from {}", old.name), out);
         }

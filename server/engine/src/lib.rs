@@ -13,6 +13,7 @@
 //! - [`named`]: hosts by name, joined or not.
 //! - [`coverage`]: what was truly watched.
 //! - [`review`]: one night as one value.
+//! - [`scrub`]: takes the names of erased hosts out of what was written before.
 //! - [`vitals`]: what the server measures of itself.
 //! - [`story`]: a fleet in a few lines of text, for golden stories and the demonstration.
 
@@ -25,6 +26,7 @@ mod delivery;
 mod detect;
 pub mod effect;
 mod engine;
+mod erase;
 mod evidence;
 mod host;
 mod incident;
@@ -40,6 +42,7 @@ mod own;
 mod policy;
 pub mod review;
 mod saved;
+pub mod scrub;
 mod seal;
 mod shapes;
 pub mod story;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::ms_between;
 use crate::detect::rate::Usual;
 use crate::incident::AlertRef;
+use crate::scrub::Scrub;
 
 /// A shape that nobody saw for so long is new again (PRODUCT: "never seen in 90 days").
 pub(crate) const KNOWN_MS: i64 = 90 * 86_400_000;
@@ -355,6 +356,56 @@ impl Logs {
         }
     }
 
+    /// Forgets a host, and shapes that no host has any more. Returns those whose examples may be its lines: its own shapes, or
+    /// all, where it was retired before and nobody knows which they were.
+    pub(crate) fn forget_all(&mut self, id: HostId) -> BTreeSet<u32> {
+        let had: Option<BTreeSet<u32>> = self
+            .hosts
+            .get(&id)
+            .map(|host| host.seen.keys().copied().collect());
+        self.forget(id);
+        let orphans = self.shapes.iter().filter(|(_, shape)| shape.hosts == 0);
+        let gone: BTreeSet<u32> = orphans.map(|(key, _)| *key).collect();
+        self.remove(&gone);
+        self.alerts.retain(|(_, key), _| !gone.contains(key));
+        had.unwrap_or_else(|| self.shapes.keys().copied().collect())
+    }
+
+    /// Empties examples that may be an erased host's, and takes its names out of the others' texts.
+    pub(crate) fn scrub(&mut self, shared: &BTreeSet<u32>, scrub: &Scrub) {
+        for (key, shape) in &mut self.shapes {
+            let mut text = shape.text.clone();
+            let renamed = scrub.text(&mut text) && !self.keys.contains_key(&text);
+            if renamed {
+                self.keys.remove(&shape.text);
+                self.keys.insert(text.clone(), *key);
+                self.text_bytes =
+                    (self.text_bytes + 2 * text.len()).saturating_sub(2 * shape.text.len());
+                shape.text = text;
+            }
+            let emptied = shared.contains(key) || scrub.text(&mut shape.example.clone());
+            if emptied {
+                self.text_bytes = self.text_bytes.saturating_sub(shape.example.len());
+                shape.example.clear();
+            }
+            let mut source = shape.source.clone();
+            let moved = scrub.text(&mut source);
+            if moved {
+                self.text_bytes =
+                    (self.text_bytes + source.len()).saturating_sub(shape.source.len());
+                shape.source = source;
+            }
+            if renamed || emptied || moved {
+                self.changed.insert(*key);
+            }
+        }
+        for host in self.hosts.values_mut() {
+            for line in &mut host.lines {
+                scrub.text(&mut line.text);
+            }
+        }
+    }
+
     /// Forgets what nobody saw for long.
     pub(crate) fn prune(&mut self, wall: Timestamp) {
         let old = |last: Timestamp| ms_between(last, wall) > KNOWN_MS;
@@ -365,10 +416,14 @@ impl Logs {
             .map(|(k, _)| *k)
             .collect();
         gone.retain(|key| !self.alerts.keys().any(|(_, known)| known == key));
+        self.remove(&gone);
+    }
+
+    fn remove(&mut self, gone: &BTreeSet<u32>) {
         if gone.is_empty() {
             return;
         }
-        for key in &gone {
+        for key in gone {
             if let Some(shape) = self.shapes.remove(key) {
                 let bytes = 2 * shape.text.len() + shape.source.len() + shape.example.len();
                 self.text_bytes = self.text_bytes.saturating_sub(bytes);

@@ -27,7 +27,8 @@
 //! down 2h [clean]                           the server is off
 //! save                                      state is saved and restored
 //! ack I-1 anna a remark | deliver I-1/1/ops arrived|refused|struggling answer
-//! notice config text | alarm disk text | retire web01
+//! notice config text | alarm disk text | retire web01 | erase web01 erased-1
+//! twice web01 192.0.2.4 192.0.2.9           a copy of it, at the second address, tries to speak for it
 //! named web07 importance=high hours=daily   a person named it, whether it joins or not (daily: 08:00-18:00)
 //! forget web07 | like web04-2 web04 | merge web04-2 web04
 //! log web01 error "a text with <*>" [x20] [backlog] | logs web01 old "text"   lines of one shape; `old`: in the journal before
@@ -153,6 +154,10 @@ impl Story {
                 .boot(arg(args, 0)?, false, args.get(1) == Some(&"clean"))?,
             "goodbye" => self.world.goodbye(arg(args, 0)?, goodbye(arg(args, 1)?)?)?,
             "retire" => self.world.retire(arg(args, 0)?)?,
+            "twice" => self
+                .world
+                .twice(arg(args, 0)?, arg(args, 1)?, arg(args, 2)?)?,
+            "erase" => self.world.erase(arg(args, 0)?, arg(args, 1)?)?,
             "named" => self.named(facts(arg(args, 0)?.to_owned(), &args[1..])?, false),
             "forget" => self.named(facts(arg(args, 0)?.to_owned(), &[])?, true),
             "like" => self.world.like(arg(args, 0)?, arg(args, 1)?)?,

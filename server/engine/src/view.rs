@@ -243,7 +243,7 @@ impl Engine {
     fn retired(&self) -> Vec<api::Host> {
         let hosts = self.state.hosts.values();
         // What turned out to be another host is found under that one's name.
-        let retired = hosts.filter(|h| h.card.retired && h.card.merged.is_none());
+        let retired = hosts.filter(|h| h.card.retired && h.card.merged.is_none() && !h.card.erased);
         let mut out: Vec<api::Host> = retired.map(|host| self.host_shown(host, None)).collect();
         out.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         out

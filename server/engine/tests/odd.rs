@@ -110,7 +110,7 @@ fn input() -> impl Strategy<Value = Input> {
         2 => host().prop_map(|host| Input::Schema { host, schema: schema() }),
         1 => (host(), any::<bool>(), time()).prop_map(|(id, retired, joined)| {
             let name = format!("h{}", id.0);
-            Input::Host(HostCard { id, name, joined, labels: Vec::new(), retired, aliases: Vec::new(), like: Vec::new(), merged: None })
+            Input::Host(HostCard { id, name, joined, labels: Vec::new(), retired, aliases: Vec::new(), like: Vec::new(), merged: None, erased: retired && joined.as_second() % 2 == 0 })
         }),
         1 => offset().prop_map(|by_ms| Input::ClockStep { by_ms }),
         1 => prop::option::of(time()).prop_map(|last_up| {
@@ -160,7 +160,8 @@ proptest! {
                 | Input::Delivered(_)
                 | Input::Server(_)
                 | Input::Named(_)
-                | Input::Vitals(_) => 0,
+                | Input::Vitals(_)
+                | Input::Twice(_) => 0,
             };
             let at = At { wall, boot_ms, position };
             let mut twin = Engine::restore(&engine.save()).unwrap();

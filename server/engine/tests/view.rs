@@ -37,6 +37,7 @@ fn the_review_so_far_shows_a_first_report_at_once() {
         aliases: Vec::new(),
         like: Vec::new(),
         merged: None,
+        erased: false,
     };
     engine.step(at(0), Input::Config(Box::default()));
     engine.step(at(0), Input::Started(started));

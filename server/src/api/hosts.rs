@@ -105,6 +105,34 @@ pub(super) async fn retire(
     )).await
 }
 
+/// Who it was, and what it sent, goes for good; the answer says what stays.
+pub(super) async fn erase(
+    Shared(state): Shared<Arc<State>>,
+    Extension(person): Extension<Person>,
+    Path(name): Path<String>,
+) -> Answer<Done> {
+    let (host, now) = (find_host(&state, &name)?, state.clock.wall());
+    let records = stored(&state, move |identity| Ok(identity.erase(host.id, now)?)).await?;
+    let mut pseudonym = String::new();
+    for record in &records {
+        tell_card(&state, record).await?;
+        // By id and pseudonym: the ledger is for ever.
+        let what = format!("host {} erased, {} from here on", record.id, record.name);
+        noted(&state, &person, what).await?;
+        if record.id == host.id {
+            pseudonym.clone_from(&record.name);
+        }
+    }
+    let text = format!(
+        "{} is erased: nobody finds it any more, its certificates are refused, and what happened on it is told of {pseudonym}. \
+         Its samples, log lines and summaries leave the files within minutes (dawnwatch says how far it is). Its name stays in \
+         the ledger and in sealed nights, whose hashes are proof, in names of series where its neighbours pinged it, in log \
+         lines that other hosts wrote, in your configuration, in messages that were sent, and in backups",
+        host.name
+    );
+    Ok(Json(Done { text }))
+}
+
 pub(super) async fn merge(
     Shared(state): Shared<Arc<State>>,
     Extension(person): Extension<Person>,

@@ -101,6 +101,7 @@ pub fn router() -> Router<Arc<State>> {
         .route("/api/v1/hosts/{name}/label", post(hosts::label))
         .route("/api/v1/hosts/{name}/rename", post(hosts::rename))
         .route("/api/v1/hosts/{name}/retire", post(hosts::retire))
+        .route("/api/v1/hosts/{name}/erase", post(hosts::erase))
         .route("/api/v1/hosts/{name}/merge", post(hosts::merge))
         .route("/api/v1/hosts/{name}/forget", post(hosts::forget))
         .route("/api/v1/series", get(read::series))

@@ -36,6 +36,7 @@ pub(crate) fn present(state: &State) -> Now {
             .insert(0, format!("{text} {}", state.data.display()));
     }
     now.notices.extend(state.targets.notices());
+    now.notices.extend(state.history.erasing_told());
     now
 }
 

@@ -98,6 +98,7 @@ pub(super) async fn old_incident(state: &State, id: &str) -> Result<Option<Incid
     }
     let (data, last) = (state.data.clone(), state.poke.last());
     let (names, nights) = (names(state), state.published.nights());
+    let scrub = state.index.scrub();
     let read = tokio::task::spawn_blocking(move || {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let mut telling = Vec::new();
@@ -113,6 +114,7 @@ pub(super) async fn old_incident(state: &State, id: &str) -> Result<Option<Incid
         let mut incident = old::incident(&id, &telling);
         if let Some(incident) = &mut incident {
             old::recall(incident, &data, &nights);
+            scrub.incident(incident);
         }
         Ok::<_, ledger::Error>(incident)
     });

@@ -25,6 +25,7 @@ pub(crate) fn card(identity: &Identity, host: &HostRecord) -> HostCard {
         aliases: host.aliases.clone(),
         like: identity.like(host),
         merged: host.merged,
+        erased: host.erased.is_some(),
     }
 }
 

@@ -195,6 +195,7 @@ impl Weekend {
                 aliases: Vec::new(),
                 like: Vec::new(),
                 merged: None,
+                erased: false,
             };
             let schema = Input::Schema {
                 host: host.id,

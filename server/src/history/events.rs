@@ -107,6 +107,8 @@ impl History {
         mut keep: impl FnMut(HostId, &Event) -> bool,
     ) -> Found {
         let mut latest = Latest::of(wanted);
+        let erased = self.erased();
+        let mut keep = |host: HostId, event: &Event| !erased.contains(&host) && keep(host, event);
         // The head first, the files after it: what is sealed in between is seen twice and kept once.
         for (host, row) in self.head().events(wanted.host) {
             latest.offer(host, row.time_ms, &row.bytes, &mut keep);
@@ -150,13 +152,15 @@ impl History {
     ) -> Result<u64, E> {
         // The head first: what is sealed meanwhile is then in both. Shown last, for it came last.
         let head = self.head().events_after(position);
+        let erased = self.erased();
         let mut through = position;
         for file in self.files() {
             let position = file.footer.through;
             if position <= through {
                 continue;
             }
-            for chunk in file.events_of(None) {
+            let chunks = file.events_of(None).iter();
+            for chunk in chunks.filter(|chunk| !erased.contains(&chunk.host)) {
                 let Ok(bytes) = file.read_events(chunk) else {
                     continue;
                 };

@@ -120,6 +120,15 @@ impl Head {
         self.hosts.entry(host).or_default().events.push(event);
     }
 
+    /// Forgets a host, also of what is being sealed.
+    pub fn erase(&mut self, host: HostId) {
+        self.hosts.remove(&host);
+        if self.sealing.contains_key(&host) {
+            Arc::make_mut(&mut self.sealing).remove(&host);
+        }
+        self.event_bytes = bytes_of(&self.hosts);
+    }
+
     /// Bytes of the events that are held and not being sealed.
     #[must_use]
     pub fn event_bytes(&self) -> usize {

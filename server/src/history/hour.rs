@@ -13,11 +13,12 @@
 //! had no events. Written to a temporary file, synced, renamed, directory synced: a file that has its name is whole.
 //!
 //! - [`mod@footer`]: the table of contents, of all versions.
-//! - `write.rs`: how a file is written.
+//! - `write.rs`: how a file is written; `without.rs`: anew, without some hosts.
 //! - `join.rs`: how mini blocks become blocks of an hour.
 
 pub mod footer;
 mod join;
+mod without;
 mod write;
 
 use std::fs::File;
@@ -29,6 +30,7 @@ use dawnwatch_proto::{HostId, Malformed};
 
 use super::Error;
 pub use footer::{BlockAt, EventsAt, Footer};
+pub use without::write_without;
 pub use write::write;
 
 const MAGIC: &[u8; 4] = b"DWHH";

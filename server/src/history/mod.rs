@@ -6,8 +6,10 @@
 //! - [`schemas`]: which series a schema id stands for.
 //! - [`query`]: one series of one host over a span.
 //! - [`events`]: what happened that is not a number.
+//! - `erased`: hosts that go from all of these.
 //! - [`summary`]: what is left of samples when they are too many to read, or gone.
 
+pub(crate) mod erased;
 pub mod events;
 pub mod head;
 pub mod hour;
@@ -91,6 +93,7 @@ pub struct History {
     summaries: RwLock<Summaries>,
     /// Files up to this journal position were removed.
     expired: AtomicU64,
+    erased: erased::Erased,
 }
 
 impl History {
@@ -133,6 +136,11 @@ impl History {
             damaged.push(format!("history/{EXPIRED} cannot be used: {why}"));
             0
         });
+        // Unreadable: identity knows them too, and tells of them anew at the start.
+        let erased = erased::Erased::open(&dir).unwrap_or_else(|why| {
+            damaged.push(format!("history/{} cannot be used: {why}", erased::FILE));
+            erased::Erased::default()
+        });
         let head = Mutex::new(Head::default());
         let history = History {
             dir,
@@ -141,6 +149,7 @@ impl History {
             schemas,
             summaries: RwLock::new(summaries),
             expired: AtomicU64::new(expired),
+            erased,
         };
         // A crash between an hour's two files; on a full disk the next sealing tries again.
         if let Err(error) = history.summarise_at_start() {
@@ -171,14 +180,14 @@ impl History {
 
     /// Takes a row in; rows that are in a durable file already are left out.
     pub fn push(&self, host: HostId, row: Row, through: u64) {
-        if row.position > through {
+        if row.position > through && !self.is_erased(host) {
             self.head().push(host, row);
         }
     }
 
     /// Takes an event in; events that are in a durable file already are left out.
     pub fn push_event(&self, host: HostId, event: EventRow, through: u64) {
-        if event.position > through {
+        if event.position > through && !self.is_erased(host) {
             self.head().push_event(host, event);
         }
     }
@@ -206,7 +215,10 @@ impl History {
     /// # Errors
     /// Where the bytes are of another version.
     pub fn restore(&self, saved: &[u8]) -> Result<(), String> {
-        let head = Head::restore(saved, self.through())?;
+        let mut head = Head::restore(saved, self.through())?;
+        for host in self.erased() {
+            head.erase(host);
+        }
         *self.head() = head;
         Ok(())
     }
@@ -230,7 +242,9 @@ impl History {
         if sealing.is_empty() {
             return Ok(());
         }
-        match hour::write(&self.dir, sealing, &self.schemas, (through, now)) {
+        let _work = self.erased.work();
+        let sealing = self.sealable(sealing);
+        match hour::write(&self.dir, &sealing, &self.schemas, (through, now)) {
             Ok(file) => {
                 let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
                 files.push(Arc::new(file));
@@ -250,6 +264,7 @@ impl History {
     /// # Errors
     /// Where a file cannot be removed.
     pub fn expire(&self, now: Timestamp) -> Result<(), Error> {
+        let _work = self.erased.work();
         self.expire_all_but(FILES_KEPT, now)
     }
 
@@ -315,6 +330,9 @@ impl History {
     /// The series that a host sends at present.
     #[must_use]
     pub fn series(&self, host: HostId) -> Vec<Series> {
+        if self.is_erased(host) {
+            return Vec::new();
+        }
         let id = self.head().latest(host).or_else(|| {
             self.files()
                 .iter()

@@ -40,6 +40,9 @@ impl History {
             damaged: Vec::new(),
             repeated: 0,
         };
+        if self.is_erased(host) {
+            return points;
+        }
         // The head first, the files after it: what is sealed in between is seen twice and counted once.
         let (minis, rows) = self.head().of(host);
         for file in self

@@ -239,3 +239,117 @@ fn a_storm_of_events_makes_the_head_heavy_until_it_is_sealed() {
     drop(sealing);
     assert!(history.is_heavy());
 }
+
+/// Puts an hour of two hosts into a file, with its summaries.
+fn hour_of_two(history: &History, other: HostId) {
+    let through = history.through();
+    history.schema(HOST, &schema()).unwrap();
+    push(history, 1..=150);
+    for position in 1..=150u64 {
+        let row = Row {
+            time_ms: i64::try_from(position).unwrap() * 1_000,
+            schema: schema().id(),
+            values: vec![7].into(),
+            position,
+        };
+        history.push(other, row, through);
+    }
+    for host in [HOST, other] {
+        let (time, body) = (Timestamp::UNIX_EPOCH, EventBody::Unknown);
+        let event = EventRow::of(&Event { time, body }, time, 150);
+        history.push_event(host, event, through);
+    }
+    let sealing = history.begin_seal();
+    history.seal(&sealing, 150, Timestamp::UNIX_EPOCH).unwrap();
+    history.summarise().unwrap();
+}
+
+#[test]
+fn an_erased_host_leaves_the_files_and_the_other_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = HostId(9);
+    let history = open(dir.path());
+    hour_of_two(&history, other);
+    push(&history, 151..=160);
+    let saved = history.save();
+    let hosts = std::collections::BTreeSet::from([other]);
+    let holding = |history: &History| {
+        let mut files = history.holding(&hosts);
+        files.retain(|one| matches!(one, erased::Holding::Raw(_)));
+        files.len()
+    };
+    assert_eq!(holding(&history), 1);
+    history.erase(other).unwrap();
+    let wanted = Wanted {
+        host: None,
+        from: Timestamp::UNIX_EPOCH,
+        to: Timestamp::from_second(1_000_000).unwrap(),
+        limit: 10,
+    };
+    let shown = |history: &History| {
+        let events = history.events_where(&wanted, |_, _| true).events;
+        let hosts: Vec<HostId> = events.into_iter().map(|(host, ..)| host).collect();
+        let points = history.read(other, &series(), wanted.from, wanted.to);
+        (hosts, points.raw.len(), history.series(other).len())
+    };
+    assert_eq!(
+        shown(&history),
+        (vec![HOST], 0, 0),
+        "at once, before any file is written anew"
+    );
+    drop(history);
+
+    // A crash here: what is to be done is known, and a checkpoint of before brings nothing back.
+    let history = open(dir.path());
+    history.restore(&saved).unwrap();
+    assert_eq!(history.erasing(), hosts);
+    let written = |history: &History| {
+        let files = history.holding(&hosts);
+        let anew = files
+            .iter()
+            .map(|one| history.write_without(*one, &hosts).unwrap());
+        anew.filter(|anew| *anew).count()
+    };
+    assert_eq!(written(&history), 2, "the hour file and its summaries");
+    assert_eq!(written(&history), 0, "once is enough");
+    history.erase_done(&hosts).unwrap();
+    assert_eq!(shown(&history), (vec![HOST], 0, 0));
+    assert_eq!(held(&history), all(160));
+    drop(history);
+
+    // Nothing of it is in the files, also for who knows nothing of its erasing.
+    std::fs::remove_file(dir.path().join("history/erased")).unwrap();
+    let history = open(dir.path());
+    assert_eq!(holding(&history), 0);
+    assert_eq!(shown(&history), (vec![HOST], 0, 0));
+    for at in history.summaries().values() {
+        let column = |_| Some(0);
+        let of = |host| {
+            summary::file::read(&history.dir, at, host, column)
+                .unwrap()
+                .unwrap()
+        };
+        assert!(of(other).parts.is_empty());
+        assert!(!of(HOST).parts.is_empty());
+    }
+}
+
+#[test]
+fn an_hour_that_is_being_sealed_is_written_without_a_host_that_was_erased_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    history.schema(HOST, &schema()).unwrap();
+    push(&history, 1..=150);
+    let sealing = history.begin_seal();
+    history.erase(HOST).unwrap();
+    push(&history, 151..=160);
+    history.seal(&sealing, 150, Timestamp::UNIX_EPOCH).unwrap();
+    let hosts = std::collections::BTreeSet::from([HOST]);
+    let raw = history.holding(&hosts).into_iter();
+    assert_eq!(
+        raw.filter(|one| matches!(one, erased::Holding::Raw(_)))
+            .count(),
+        0
+    );
+    assert_eq!(held(&history), all(0));
+}

@@ -246,6 +246,7 @@ fn enrol(state: &mut State, wish: &Wish<'_>) -> Result<(HostRecord, u64, bool), 
         retired: None,
         aliases: Vec::new(),
         merged: None,
+        erased: None,
     });
     if !labels.is_empty() {
         host.labels = labels;

@@ -4,6 +4,7 @@
 //! - `certificate`: what a certificate says.
 //! - [`state`]: hosts and tokens on disk.
 //! - `enrol`: the decisions behind joining and renewing.
+//! - `erase`: who a host was is forgotten.
 //! - `tokens`, `hosts`: what can be done with them; [`Identity::check`] is the one gate.
 //! - [`join`]: the gRPC service for joining and renewing.
 //! - [`people`], [`password`]: who may log in, and as what.
@@ -30,6 +31,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 mod authority;
 mod certificate;
 mod enrol;
+mod erase;
 mod files;
 mod hosts;
 pub mod join;

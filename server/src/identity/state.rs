@@ -53,6 +53,9 @@ pub struct HostRecord {
     /// The host that it is, set up anew: what it sends is that host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<HostId>,
+    /// When it was erased: its name is a pseudonym since, and who it was is nowhere in here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Timestamp>,
 }
 
 /// A certificate handed out.
@@ -232,6 +235,7 @@ mod tests {
             retired: None,
             aliases: Vec::new(),
             merged: None,
+            erased: None,
         }
     }
 

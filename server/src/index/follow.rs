@@ -8,12 +8,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
+use dawnwatch_engine::scrub::Scrub;
 use dawnwatch_proto::event::EventBody;
 use dawnwatch_segment::Disk;
 
 use super::doc;
 use super::store::{self, Error, Place, Store};
 use super::{Job, OFF, Poke, Standing};
+use crate::erase;
 use crate::history::History;
 use crate::ledger::{self, Seen};
 use crate::plain;
@@ -43,6 +45,8 @@ pub(super) struct Owner {
     inbox: Receiver<Job>,
     place: Place,
     stopped: bool,
+    /// Hosts that were erased: the ledger still names them.
+    scrub: Arc<Scrub>,
 }
 
 impl Owner {
@@ -63,6 +67,7 @@ impl Owner {
             inbox,
             place: Place::default(),
             stopped: false,
+            scrub: Arc::default(),
         }
     }
 
@@ -78,6 +83,15 @@ impl Owner {
                     self.standing.off(&error.to_string());
                     self.wait_off(AGAIN_EVERY);
                     self.standing.built(0);
+                }
+                Err(Error::Anew) => {
+                    self.standing.built(0);
+                    if let Err(error) = store::remove(&self.data) {
+                        tracing::warn!(%error, "the index stays as it is for now");
+                        self.wait_off(LOOK_EVERY);
+                    } else {
+                        self.standing.is_anew();
+                    }
                 }
                 Err(error @ Error::Damaged(_)) => {
                     anew += 1;
@@ -98,6 +112,16 @@ impl Owner {
 
     /// Opens the index, follows, answers.
     fn serve(&mut self) -> Result<(), Error> {
+        if self.standing.is_asked_anew() {
+            return Err(Error::Anew);
+        }
+        let erased = self.history.erased();
+        if !erased.is_empty() {
+            // One that the ledger does not tell of yet is about to: all is made anew then.
+            let scrub = erase::scrub(&self.disk, &self.data, &erased)?;
+            self.scrub = Arc::new(scrub.unwrap_or_default());
+            self.standing.erased(&self.scrub);
+        }
         let mut store = Store::open(&self.data)?;
         self.place = store.place()?;
         if self.place.frame > self.poke.frame.load(Ordering::Acquire) {
@@ -124,6 +148,9 @@ impl Owner {
                 Err(RecvTimeoutError::Disconnected) => self.stopped = true,
             }
             self.answer_all(&store)?;
+            if self.standing.is_asked_anew() {
+                return Err(Error::Anew);
+            }
         }
     }
 
@@ -154,10 +181,14 @@ impl Owner {
             return Ok(false);
         }
         let (disk, data) = (Arc::clone(&self.disk), self.data.clone());
-        ledger::walk_from(&disk, &data, from, until, |seen| {
+        let scrub = Arc::clone(&self.scrub);
+        ledger::walk_from(&disk, &data, from, until, |mut seen| {
+            self.place.frame_sum = sum(&seen);
+            if !scrub.is_empty() {
+                seen.of.effects.iter_mut().for_each(|one| scrub.effect(one));
+            }
             doc::take_in(store, seen.frame, seen.of.wall, &seen.of.effects);
             self.place.frame = seen.frame;
-            self.place.frame_sum = sum(&seen);
             if seen.frame % FRAMES_A_WRITE == 0 {
                 self.write(store, seen.frame, until)?;
             }
@@ -231,6 +262,9 @@ impl Owner {
     fn wait_off(&mut self, long: Duration) {
         let mut left = long;
         while !self.stopped && left > Duration::ZERO {
+            if self.standing.is_asked_anew() && store::remove(&self.data).is_ok() {
+                self.standing.is_anew();
+            }
             let pause = left.min(LOOK_EVERY);
             match self.inbox.recv_timeout(pause) {
                 Ok(Job::Search(_, reply)) => drop(reply.send(None)),

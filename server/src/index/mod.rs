@@ -15,12 +15,13 @@ pub mod old;
 mod store;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use dawnwatch_engine::scrub::Scrub;
 use dawnwatch_proto::HostId;
 use dawnwatch_segment::Disk;
 use jiff::Timestamp;
@@ -37,6 +38,9 @@ pub const FOUND_MAX: usize = 500;
 
 /// A server that stops waits this long for the index; what it has not written it follows anew.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// The old index is gone within this: it is busy with some frames of the ledger at most.
+const ANEW_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is searched for.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +109,10 @@ pub(crate) struct Standing {
     /// Per cent; 100 is whole, [`OFF`] is none at all.
     percent: AtomicU8,
     why: Mutex<String>,
+    /// Whether it is to be removed and built anew.
+    anew: AtomicBool,
+    /// Hosts that were erased, with the names that the ledger has of them.
+    scrub: Mutex<Arc<Scrub>>,
 }
 
 const WHOLE: u8 = 100;
@@ -114,6 +122,18 @@ impl Standing {
     fn off(&self, why: &str) {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why.to_owned();
         self.percent.store(OFF, Ordering::Release);
+    }
+
+    fn is_asked_anew(&self) -> bool {
+        self.anew.load(Ordering::Acquire)
+    }
+
+    fn is_anew(&self) {
+        self.anew.store(false, Ordering::Release);
+    }
+
+    fn erased(&self, scrub: &Arc<Scrub>) {
+        *self.scrub.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(scrub);
     }
 
     fn built(&self, percent: u8) {
@@ -203,6 +223,28 @@ impl Index {
             // It was found damaged over this question, and is built anew.
             Ok(None) | Err(_) => self.stands().and(Err(Unanswered::Building(0))),
         }
+    }
+
+    /// Has the index removed and built anew: what the ledger says of hosts that were erased is in it without their names. True
+    /// once the old one is gone; false where that takes too long.
+    pub(crate) fn anew(&self, stops: impl Fn() -> bool) -> bool {
+        self.standing.anew.store(true, Ordering::Release);
+        // Full: it is awake.
+        let _ = self.jobs.try_send(Job::Wake);
+        let pause = Duration::from_millis(20);
+        let mut left = ANEW_WITHIN.as_millis() / pause.as_millis();
+        while self.standing.is_asked_anew() && left > 0 && !stops() {
+            std::thread::sleep(pause);
+            left -= 1;
+        }
+        !self.standing.is_asked_anew()
+    }
+
+    /// Takes the names of erased hosts out of what the ledger says.
+    #[must_use]
+    pub fn scrub(&self) -> Arc<Scrub> {
+        let scrub = self.standing.scrub.lock();
+        Arc::clone(&scrub.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until the index is whole.

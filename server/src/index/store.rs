@@ -56,6 +56,9 @@ pub(super) enum Error {
     /// What it is built from cannot be read.
     #[error("{0}")]
     Source(String),
+    /// Something must go from it without a trace, and sled forgets nothing at once: to be removed and built anew.
+    #[error("a host was erased")]
+    Anew,
     /// Damaged, or of another version: to be put aside and built anew.
     #[error("{0}")]
     Damaged(String),
@@ -252,6 +255,17 @@ pub(super) fn put_aside(data: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Removes the index, and the one that was put aside.
+pub(super) fn remove(data: &Path) -> std::io::Result<()> {
+    for dir in [path(data), data.join("index.damaged")] {
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn panicked() -> Error {

@@ -125,7 +125,8 @@ impl Held {
             | Input::Delivered(_)
             | Input::Server(_)
             | Input::Named(_)
-            | Input::Vitals(_) => {}
+            | Input::Vitals(_)
+            | Input::Twice(_) => {}
         }
     }
 }

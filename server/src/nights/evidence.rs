@@ -47,6 +47,31 @@ const DAMAGED_MAX: usize = 20;
 /// The watch waits while evidence is copied. A disk too slow for this costs the evidence of the mildest findings.
 const BUDGET_MS: u64 = 2_000;
 
+/// The nights that have evidence, by id.
+///
+/// # Errors
+/// Where the directory cannot be listed.
+pub fn list(data: &Path) -> Result<Vec<String>, Error> {
+    let dir = data.join("nights");
+    let names = match std::fs::read_dir(&dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.and_then(|entries| {
+            let names = entries.map(|entry| Ok(entry?.file_name()));
+            names.collect::<std::io::Result<Vec<_>>>()
+        }),
+    };
+    let names = names.map_err(|source| Error::Io {
+        what: "list",
+        path: dir,
+        source,
+    })?;
+    let id =
+        |name: &std::ffi::OsString| Some(name.to_str()?.strip_suffix(".evidence.json")?.to_owned());
+    let mut ids: Vec<String> = names.iter().filter_map(id).collect();
+    ids.sort();
+    Ok(ids)
+}
+
 /// Copies out of history what belongs to the findings of a review. `spent` says how many milliseconds have gone.
 #[must_use]
 pub fn gather(

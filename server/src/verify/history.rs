@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use super::Look;
 use super::hour::{Broken, Hour, hour};
 use super::report::{Cost, Damage, FROM_BACKUP, of_room};
-use crate::history::EXPIRED;
 use crate::history::schemas::Known;
 use crate::history::summary::HOUR_S;
 use crate::history::summary::file::{self, SummaryAt};
+use crate::history::{EXPIRED, erased};
 use crate::keep::files::Held;
 
 /// An hour is 3600 s, and a storm of events makes files of less: the span of a file that cannot be read is taken from its neighbours, never longer than
@@ -29,6 +29,7 @@ impl Look<'_> {
             .map(|at| ((at.through, at.step_s), at))
             .collect();
         let expired = self.expired();
+        self.erased();
         let mut raw = BTreeSet::new();
         let (mut parts, mut read) = (0, 0);
         for held in held.iter().filter(|held| held.name.ends_with(".dwh")) {
@@ -192,6 +193,24 @@ impl Look<'_> {
                 let damage = Damage::of("history/expired", "", what, Cost::Nothing, cure);
                 self.report.damage(damage);
                 None
+            }
+        }
+    }
+
+    /// The list of erased hosts.
+    fn erased(&mut self) {
+        let path = self.data.join("history").join(erased::FILE);
+        match erased::read(&path) {
+            Ok(_) => {
+                if let Ok(meta) = std::fs::metadata(&path) {
+                    self.done(meta.len());
+                }
+            }
+            Err(what) => {
+                let cure = "start the server: it writes it anew from what identity knows";
+                let file = format!("history/{}", erased::FILE);
+                self.report
+                    .damage(Damage::of(&file, "", what, Cost::Nothing, cure));
             }
         }
     }

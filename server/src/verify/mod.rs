@@ -210,6 +210,7 @@ fn is_known(held: &Held) -> bool {
         "history" => {
             digits(".dwh")
                 || name == crate::history::EXPIRED
+                || name == crate::history::erased::FILE
                 || crate::history::summary::file::SummaryAt::of_name(name).is_some()
         }
         "nights" => name.ends_with(".json"),

@@ -32,7 +32,8 @@ impl Watch {
             self.begin_seal();
         }
         let due = self.at.boot_ms >= self.checkpoint_ms + CHECKPOINT_EVERY_MS;
-        if due || self.checkpoint_bytes >= CHECKPOINT_EVERY_BYTES {
+        let much = self.checkpoint_bytes >= CHECKPOINT_EVERY_BYTES;
+        if due || much || self.tools.history.wants_checkpoint() {
             self.checkpoint();
         }
         self.notices

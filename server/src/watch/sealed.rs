@@ -39,7 +39,10 @@ impl Watch {
             }
         }
         // A second try after a full disk finds those of the first.
-        effects.retain(|effect| !matches!(effect, Effect::Record(Entry::Evidence { .. })));
+        effects.retain(|effect| match effect {
+            Effect::Record(Entry::Evidence { night, .. }) => !hashes.contains_key(night),
+            Effect::Record(_) | Effect::Notify(_) | Effect::SealNight(_) => true,
+        });
         effects.extend(kept.into_iter().map(Effect::Record));
         Ok(())
     }

@@ -77,6 +77,7 @@ fn story() -> Vec<Vec<Input>> {
         aliases: Vec::new(),
         like: Vec::new(),
         merged: None,
+        erased: false,
     };
     let started = Started {
         version: "1".to_owned(),

@@ -56,6 +56,7 @@ pub const ROUTES: &[Route] = &[
     post("/api/v1/hosts/{name}/label", OPERATOR),
     post("/api/v1/hosts/{name}/rename", OPERATOR),
     post("/api/v1/hosts/{name}/retire", ADMIN),
+    post("/api/v1/hosts/{name}/erase", ADMIN),
     post("/api/v1/hosts/{name}/merge", ADMIN),
     post("/api/v1/hosts/{name}/forget", ADMIN),
     get("/api/v1/series", VIEWER),

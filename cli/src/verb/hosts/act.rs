@@ -1,5 +1,7 @@
 //! Changes of one host.
 
+use std::io::{BufRead, IsTerminal, Read, Write};
+
 use dawnwatch_proto::api::{Done, Labels, To};
 use dawnwatch_proto::untrusted::term;
 use serde::Serialize;
@@ -33,6 +35,12 @@ pub(super) struct Rename {
 pub(super) struct Retire {
     /// The host
     host: String,
+    /// Removes its name and all that it sent, for good
+    #[arg(long)]
+    erase: bool,
+    /// Does not ask before it erases
+    #[arg(long, requires = "erase")]
+    yes: bool,
 }
 
 /// It is an old one, set up anew.
@@ -79,9 +87,51 @@ impl Rename {
 
 impl Retire {
     pub(super) fn run(&self, session: &Session) -> Result<Answer, Fail> {
-        act(&self.host, "retire", &(), session)
+        if !self.erase {
+            return act(&self.host, "retire", &(), session);
+        }
+        if !self.yes {
+            sure(&self.host)?;
+        }
+        act(&self.host, "erase", &(), session)
     }
 }
+
+/// Says what will go and what stays, and has the name typed once more.
+fn sure(host: &str) -> Result<(), Fail> {
+    let mut terminal = std::io::stderr();
+    if !std::io::stdin().is_terminal() {
+        return Err(Fail::usage(format!(
+            "{} is erased for good only with --yes, or after being asked on a terminal",
+            term(host)
+        )));
+    }
+    let asked = format!(
+        "This erases {0} for good.\n\
+         Goes: its name, address, labels and certificates; its samples, summaries and log lines; its page and what search finds.\n\
+         Stays: incidents and watched time under a pseudonym; its name in the ledger and in sealed nights, in messages sent\n\
+         and in backups made before.\n\
+         Type {0} to erase it: ",
+        term(host)
+    );
+    let mut typed = String::new();
+    let answered = terminal
+        .write_all(asked.as_bytes())
+        .and_then(|()| terminal.flush())
+        .and_then(|()| {
+            std::io::stdin()
+                .lock()
+                .take(ANSWER_BYTES_MAX)
+                .read_line(&mut typed)
+        });
+    if answered.is_ok() && typed.trim() == host {
+        return Ok(());
+    }
+    Err(Fail::usage("nothing was erased"))
+}
+
+/// Longest answer that is read: a name has at most 64 characters.
+const ANSWER_BYTES_MAX: u64 = 256;
 
 impl Merge {
     pub(super) fn run(&self, session: &Session) -> Result<Answer, Fail> {

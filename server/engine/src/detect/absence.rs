@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::clock::{add_ms, ms_between};
 use crate::config::{Measure, Rule};
 use crate::detect::threshold::{Firing, Phase, Slot};
+use crate::detect::twice::TWICE;
 use crate::detect::{Anomaly, fate};
 use crate::engine::{Engine, GRACE_MS, Out};
 use crate::host::Host;
@@ -37,7 +38,7 @@ const SKEW_HOSTS_MIN: usize = 3;
 const OWN_LINK_HOSTS_MIN: usize = 4;
 
 /// Rules without a bound that anybody sets: they hold as they are.
-pub(crate) const BUILT_IN: [&str; 10] = [
+pub(crate) const BUILT_IN: [&str; 11] = [
     AGENT_STOPPED,
     REBOOT_OVERDUE,
     NEVER_REPORTED,
@@ -48,6 +49,7 @@ pub(crate) const BUILT_IN: [&str; 10] = [
     NOTICE,
     NEVER_JOINED,
     SAME_HOST,
+    TWICE,
 ];
 const AGENT_STOPPED: &str = "agent_stopped";
 const REBOOT_OVERDUE: &str = "reboot_overdue";
@@ -74,7 +76,7 @@ pub(crate) fn was(what: &str) -> Option<&'static str> {
 }
 
 /// The rules of [`BUILT_IN`] as the table shows them: name, condition, severity.
-pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 10] {
+pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 11] {
     [
         (
             AGENT_STOPPED,
@@ -124,6 +126,11 @@ pub(crate) fn built_in() -> [(&'static str, &'static str, Severity); 10] {
         (
             SAME_HOST,
             "a host joined that may be a silent one, set up anew",
+            Severity::Warning,
+        ),
+        (
+            TWICE,
+            "a copy of a host speaks for it from another machine",
             Severity::Warning,
         ),
     ]
@@ -406,7 +413,7 @@ impl Engine {
     }
 
     /// Opens an alert about a host as a whole, unless it is open.
-    fn raise(&mut self, id: HostId, at: At, anomaly: Anomaly, out: &mut Out) {
+    pub(crate) fn raise(&mut self, id: HostId, at: At, anomaly: Anomaly, out: &mut Out) {
         let known = self
             .state
             .hosts

@@ -4,6 +4,7 @@
 //! - `phrase`: measures in words.
 //! - `threshold`: a bound, held for a while, with hysteresis.
 //! - `absence`: a host that should talk and does not; `fate`: what is known of it meanwhile.
+//! - `twice`: one identity on two machines.
 //! - `link`: one host's pings to one target; `reach`: what those of many come to.
 //! - `novelty`: log lines that are not as usual; `rate`: what is far over the usual.
 
@@ -18,6 +19,7 @@ pub(crate) mod rate;
 pub(crate) mod reach;
 pub(crate) mod subjects;
 pub(crate) mod threshold;
+pub(crate) mod twice;
 
 use dawnwatch_proto::review::Severity;
 use jiff::Timestamp;

@@ -399,6 +399,20 @@ impl Engine {
         self.resolve(alert, at.wall, end, out);
     }
 
+    /// A host is gone for good: nobody asks for it any more.
+    pub(crate) fn unreached(&mut self, name: &str, at: At, out: &mut Out) {
+        let goal = Goal::Host(name.to_owned());
+        let reach = &mut self.state.reach;
+        reach.observers.remove(&goal);
+        reach.bad.remove(&goal);
+        let Some(case) = reach.cases.remove(&goal) else {
+            return;
+        };
+        for alert in [case.outage, case.loss].into_iter().flatten() {
+            self.resolve(alert, at.wall, UNASKED, out);
+        }
+    }
+
     pub(crate) fn rule(&self, measure: Measure) -> Option<&Rule> {
         let mut rules = self.state.config.rules.iter();
         rules.find(|rule| rule.enabled && rule.measure == measure)

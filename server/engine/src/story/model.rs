@@ -110,6 +110,7 @@ impl HostModel {
             aliases: Vec::new(),
             like: Vec::new(),
             merged: None,
+            erased: false,
         }
     }
 

@@ -13,7 +13,7 @@ use super::model::{Equipment, HostModel};
 use super::server::ServerModel;
 use crate::clock::add_ms;
 use crate::config::Config;
-use crate::input::{Batch, Heartbeat, Started as ServerStarted};
+use crate::input::{Batch, Heartbeat, Started as ServerStarted, Twice};
 use crate::{At, Input, night};
 
 const TICK_MS: u64 = 10_000;
@@ -301,6 +301,26 @@ impl World {
 
     pub(super) fn retire(&mut self, name: &str) -> Result<(), String> {
         let card = self.known(name)?.card(name, true);
+        self.push(Input::Host(card));
+        Ok(())
+    }
+
+    /// A copy of a host is at the door.
+    pub(super) fn twice(&mut self, name: &str, first: &str, second: &str) -> Result<(), String> {
+        let host = self.known(name)?.id;
+        let (first, second) = (first.to_owned(), second.to_owned());
+        self.push(Input::Twice(Box::new(Twice {
+            host,
+            first,
+            second,
+        })));
+        Ok(())
+    }
+
+    /// A host is erased: its card has a pseudonym from here on.
+    pub(super) fn erase(&mut self, name: &str, pseudonym: &str) -> Result<(), String> {
+        let mut card = self.known(name)?.card(pseudonym, true);
+        card.erased = true;
         self.push(Input::Host(card));
         Ok(())
     }

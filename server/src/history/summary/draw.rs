@@ -51,6 +51,12 @@ impl History {
     /// A series over a span. Where an hour or more is behind each point, or samples of the span are gone, summaries answer.
     #[must_use]
     pub fn draw(&self, wanted: &Wanted<'_>) -> Drawn {
+        let hosts = wanted.hosts.iter().copied();
+        let hosts: Vec<HostId> = hosts.filter(|host| !self.is_erased(*host)).collect();
+        let wanted = &Wanted {
+            hosts: &hosts,
+            ..*wanted
+        };
         let sources = Sources::of(self, wanted);
         let mut drawn = sources.draw(self);
         drawn.damaged.sort();

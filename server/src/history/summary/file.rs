@@ -147,6 +147,11 @@ fn content(at: &SummaryAt, raw: &HourFile, schemas: &Schemas) -> Vec<u8> {
         out.extend(made);
         count += 1;
     }
+    end(at, out, &directory, count, left_out)
+}
+
+/// Puts the header before the blocks, directory and trailer behind them.
+fn end(at: &SummaryAt, mut out: Vec<u8>, directory: &[u8], count: u32, left_out: u32) -> Vec<u8> {
     let mut header = MAGIC.to_vec();
     for word in [VERSION, at.step_s, left_out] {
         header.extend(word.to_le_bytes());
@@ -154,12 +159,58 @@ fn content(at: &SummaryAt, raw: &HourFile, schemas: &Schemas) -> Vec<u8> {
     header.extend(at.through.to_le_bytes());
     header.extend(at.sealed_s.to_le_bytes());
     out[..HEADER].copy_from_slice(&header);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&header), &directory);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&header), directory);
     out.extend(directory);
     out.extend(count.to_le_bytes());
     out.extend(crc.to_le_bytes());
     out.extend(END);
     out
+}
+
+/// Writes a file anew without some hosts, in its place, if they are in it. Says whether they were.
+///
+/// # Errors
+/// Where it cannot be read or written: the old one stays.
+pub fn write_without(
+    dir: &Path,
+    at: &SummaryAt,
+    gone: impl Fn(HostId) -> bool,
+) -> Result<bool, Error> {
+    let path = dir.join(at.name());
+    let damaged = |why: &str| Error::Damaged {
+        path: path.clone(),
+        why: why.to_owned(),
+    };
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(|source| Error::Io {
+            what: "open",
+            path: path.clone(),
+            source,
+        })?,
+    };
+    let (old, left_out) = directory(&file, at).map_err(damaged)?;
+    let entries = old.as_chunks::<ENTRY>().0;
+    if !entries.iter().any(|entry| gone(host_of(entry))) {
+        return Ok(false);
+    }
+    let mut out = vec![0; HEADER];
+    let (mut kept, mut count) = (Vec::new(), 0u32);
+    for entry in entries.iter().filter(|entry| !gone(host_of(entry))) {
+        let bytes = block(&file, entry).map_err(damaged)?;
+        let mut entry = *entry;
+        entry[16..24].copy_from_slice(&(out.len() as u64).to_le_bytes());
+        kept.extend(entry);
+        out.extend(bytes);
+        count += 1;
+    }
+    let bytes = end(at, out, &kept, count, left_out);
+    crate::checkpoint::replace(&path, &bytes).map_err(|source| Error::Io {
+        what: "write",
+        path: path.clone(),
+        source,
+    })?;
+    Ok(true)
 }
 
 /// The summaries of a raw block; none where it does not decode or nobody knows its series.

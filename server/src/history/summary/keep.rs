@@ -47,6 +47,7 @@ impl History {
     /// # Errors
     /// Where a file cannot be written; nothing but the summary is missing then.
     pub fn summarise(&self) -> Result<(), Error> {
+        let _work = self.erased.work();
         self.make_missing(MADE_AFTER_SEALING)
     }
 
@@ -125,7 +126,7 @@ impl History {
     }
 
     /// All summary files, as they are at present.
-    pub(super) fn summaries(&self) -> Summaries {
+    pub(in crate::history) fn summaries(&self) -> Summaries {
         self.summaries
             .read()
             .unwrap_or_else(PoisonError::into_inner)

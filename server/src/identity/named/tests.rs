@@ -29,6 +29,7 @@ fn host(identity: &Identity, number: u128, name: &str, machine: &str) -> HostId 
             retired: None,
             aliases: Vec::new(),
             merged: None,
+            erased: None,
         };
         state.hosts.insert(id, record);
         Ok(())
@@ -291,5 +292,45 @@ fn a_host_set_up_anew_goes_on_as_the_old_one() {
         identity.as_host(new),
         third,
         "whoever became the old one goes along"
+    );
+}
+
+#[test]
+fn an_erased_host_is_an_id_with_a_pseudonym_and_takes_along_who_was_merged_into_it() {
+    let (dir, identity) = open();
+    host(&identity, 1, "erased-1", "");
+    let (old, new) = (
+        host(&identity, 5, "web04", "aa"),
+        host(&identity, 6, "web04", "aa"),
+    );
+    host(&identity, 7, "web05", "aa");
+    import(&identity, "name,owner\nweb04,B. Otto\nweb05,\n");
+    identity.merge_hosts(new, old).unwrap();
+    identity.rename_host(old, "shop.example.org").unwrap();
+    let erased = identity.erase(old, at(NOW)).unwrap();
+    let names: Vec<(HostId, &str)> = erased.iter().map(|h| (h.id, h.name.as_str())).collect();
+    assert_eq!(
+        names,
+        [(old, "erased-2"), (new, "erased-3")],
+        "erased-1 is somebody's name"
+    );
+    for host in &erased {
+        assert!(host.retired.is_some() && host.erased.is_some());
+    }
+    let text = std::fs::read_to_string(dir.path().join("state.json")).unwrap();
+    for gone in ["web04", "shop", "Otto"] {
+        assert!(!text.contains(gone), "{gone} is in {text}");
+    }
+    assert!(
+        text.contains("web05") && text.contains("\"aa\""),
+        "others stay: {text}"
+    );
+    let again = identity.erase(old, at("2026-10-06T08:00:00Z")).unwrap();
+    assert_eq!(again, erased, "once is enough");
+    let free = host(&identity, 8, "web04", "aa");
+    assert_eq!(
+        identity.host(free).unwrap().name,
+        "web04",
+        "its name is free"
     );
 }
