@@ -40,6 +40,7 @@ use crate::watch::{self, Recovered, Tools, Watch};
 use crate::web::Web;
 use crate::{api, nights};
 
+pub use directory::hold;
 use signals::Signals;
 pub use start::{Failed, Options, Page, Ready, load_settings};
 
@@ -106,6 +107,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     let clock = Clock;
     let _lock = directory::lock(&options.data)?;
     let missing = directory::missing(&options.data);
+    directory::begin(&options.data, clock.wall())?;
     let settings = load_settings(&options)?;
     let (listener, address) = start::bind(options.listen.unwrap_or(settings.listen)).await?;
     let port = web::Port::bind(&options, &settings).await?;
@@ -379,7 +381,10 @@ impl Running {
                 }
                 // On a disk that hangs a look may take long: one at a time.
                 _ = looks.tick(), if look.is_finished() => look = inputs::look(&self.gauges, &self.journal),
-                _ = renewals.tick() => self.renew(),
+                _ = renewals.tick() => {
+                    self.renew();
+                    directory::forget_upgrade(&self.options.data, self.clock.wall());
+                }
             }
         }
     }

@@ -1,13 +1,19 @@
-//! The commands that care for a data directory: `verify`. What people read goes to stdout, how far it is to stderr.
+//! The commands that care for a data directory: `verify`, `backup`, `restore`, `rollback`. What people read goes to stdout, how far it is to stderr.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use dawnwatch_proto::untrusted::term;
+use dawnwatch_server::app;
 use dawnwatch_server::clock::Clock;
+use dawnwatch_server::keep::backup as copies;
+use dawnwatch_server::keep::snapshot::Error;
+use dawnwatch_server::keep::upgrade::{self, RolledBack, UpgradeError};
 use dawnwatch_server::verify::report::size;
 use dawnwatch_server::verify::{self, Progress};
+use jiff::Timestamp;
 
 /// A terminal is told this often.
 const DRAW_EVERY_MS: u64 = 200;
@@ -112,4 +118,143 @@ pub(crate) fn verify(data: &Path, output: Output) -> ExitCode {
         ),
     }
     ExitCode::from(u8::from(!report.sound))
+}
+
+/// Exit code 0 where the backup is whole; 73 where it cannot be made, 77 where it may not, 65 where an earlier one is damaged.
+#[allow(
+    clippy::print_stdout,
+    reason = "this is what the person who asks reads"
+)]
+pub(crate) fn backup(data: &Path, to: &Path) -> ExitCode {
+    let mut teller = Teller::new("backup");
+    let done = copies::backup(data, to, Clock.wall(), &mut |progress| {
+        teller.tell(progress);
+    });
+    drop(teller);
+    match done {
+        Ok(done) => {
+            println!(
+                "verified {} files, {} ({} of them kept from an earlier backup), {} in {}",
+                done.files,
+                size(done.bytes),
+                done.kept,
+                until(done.until),
+                to.display()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Exit codes as [`backup`]'s.
+#[allow(
+    clippy::print_stdout,
+    reason = "this is what the person who asks reads"
+)]
+pub(crate) fn restore(from: &Path, data: &Path, names: &[String]) -> ExitCode {
+    let mut teller = Teller::new("restore");
+    let done = copies::restore(from, data, &mut |progress| teller.tell(progress));
+    drop(teller);
+    let manifest = match done {
+        Ok(manifest) => manifest,
+        Err(error) => return failed(&error),
+    };
+    let mut run = format!("dawnwatch-server --data {} run", data.display());
+    for name in names {
+        run.push_str(&format!(" --name {}", term(name)));
+    }
+    println!(
+        "restored and verified: {}, made {} by version {}",
+        until(manifest.until),
+        manifest.made.strftime("%Y-%m-%d %H:%M UTC"),
+        term(&manifest.version)
+    );
+    println!("Next:");
+    println!(
+        "  1. give the directory to the server's user: chown -R dawnwatch-server: {}",
+        data.display()
+    );
+    println!("  2. see that the old server stays off: two servers with one CA confuse the agents");
+    println!("  3. {run}");
+    println!(
+        "  4. agents reach it by the address that they know: move that name or address, or set servers = [...] in their configuration; nobody joins anew"
+    );
+    println!(
+        "What came in after the backup and agents no longer have shows as gaps, with this backup as the reason."
+    );
+    ExitCode::SUCCESS
+}
+
+/// Exit code 0 where it was done; 78 where there is no way back, else as [`backup`]'s.
+#[allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is what the person who asks reads"
+)]
+pub(crate) fn rollback(data: &Path) -> ExitCode {
+    let _held = match app::hold(data) {
+        Ok(held) => held,
+        Err(failed) => {
+            eprintln!("dawnwatch-server: {failed}");
+            return ExitCode::from(failed.exit_code());
+        }
+    };
+    match upgrade::rollback(data) {
+        Ok(done) => {
+            println!("{}", rolled_back(&done));
+            ExitCode::SUCCESS
+        }
+        Err(UpgradeError::Io(error)) => failed(&error),
+        Err(error) => {
+            eprintln!("dawnwatch-server: {error}");
+            ExitCode::from(78)
+        }
+    }
+}
+
+fn rolled_back(done: &RolledBack) -> String {
+    let to = done
+        .to
+        .as_deref()
+        .map_or("the version before".to_owned(), term);
+    let people = if done.keeps_identity {
+        "Hosts and people stay as they are."
+    } else {
+        "Hosts and people are those of before: who came since joins again."
+    };
+    let listed = |what: &str, names: &[String]| match names {
+        [] => format!("  no {what}"),
+        [one] => format!("  {what}: {one}"),
+        [first, .., last] => format!("  {what}: {}, {first} to {last}", names.len()),
+    };
+    format!(
+        "rolled back: {}. {people}\nPut aside in {}:\n{}\n{}\nNext: install dawnwatch-server {to} and start it.",
+        until(done.until),
+        done.aside.display(),
+        listed("hour files", &done.hours),
+        listed("nights", &done.nights),
+    )
+}
+
+fn until(at: Option<Timestamp>) -> String {
+    at.map_or("nothing had come in yet".to_owned(), |at| {
+        format!("all up to {}", at.strftime("%Y-%m-%d %H:%M:%S UTC"))
+    })
+}
+
+#[allow(
+    clippy::print_stderr,
+    reason = "this is what the person who asks reads"
+)]
+fn failed(error: &Error) -> ExitCode {
+    eprintln!("dawnwatch-server: {error}");
+    let kind = error.source.kind();
+    ExitCode::from(if kind == std::io::ErrorKind::PermissionDenied {
+        77
+    } else if kind == std::io::ErrorKind::InvalidData {
+        65
+    } else {
+        73
+    })
 }

@@ -15,7 +15,8 @@ use crate::journal::Held;
 use crate::plain;
 
 const MAGIC: &[u8; 4] = b"DWCK";
-const VERSION: u32 = 1;
+/// Version of the file.
+pub const VERSION: u32 = 1;
 const HEADER: usize = 12;
 
 /// The state of the watch after a journal frame.

@@ -50,7 +50,7 @@ const SYNC_EVERY: Duration = Duration::from_millis(250);
 pub(crate) const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Version of the frame payload.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// Why the journal cannot go on, or a frame cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -447,7 +447,8 @@ impl Pending {
             | Input::Server(_)
             | Input::Named(_)
             | Input::Vitals(_)
-            | Input::Twice(_) => return,
+            | Input::Twice(_)
+            | Input::Restored(_) => return,
         };
         self.undo.entry(host).or_insert_with(|| held.keep(host));
     }

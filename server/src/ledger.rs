@@ -24,7 +24,7 @@ pub(crate) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 const FRAME_BYTES: usize = 4 * 1024 * 1024;
 
 /// Version of the frame payload.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// Length of a SHA-256.
 const HASH: usize = 32;

@@ -55,6 +55,21 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         output: care::Output,
     },
+    /// Makes a backup, the CA included, also while the server runs; made again into the same directory, it copies what is new.
+    Backup {
+        /// A directory that is empty, not there yet, or an earlier backup; best on another disk.
+        to: PathBuf,
+    },
+    /// Puts a backup back into the data directory, which must be empty or not there.
+    Restore {
+        /// The backup.
+        from: PathBuf,
+        /// A name or address that agents will reach the restored server by; may be given again.
+        #[arg(long = "name", value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Returns to how things were before the last upgrade; what was written since is put aside, not removed.
+    Rollback,
 }
 
 #[allow(
@@ -96,6 +111,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Some(Command::Verify { output }) => return care::verify(&options.data, output),
+        Some(Command::Backup { to }) => return care::backup(&options.data, &to),
+        Some(Command::Restore { from, names }) => {
+            return care::restore(&from, &options.data, &names);
+        }
+        Some(Command::Rollback) => return care::rollback(&options.data),
     };
     match done {
         Ok(code) => code,

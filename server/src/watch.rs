@@ -306,7 +306,8 @@ impl Watch {
             | Input::Order(_)
             | Input::Server(_)
             | Input::Named(_)
-            | Input::Twice(_) => {}
+            | Input::Twice(_)
+            | Input::Restored(_) => {}
         }
         Ok(())
     }

@@ -117,6 +117,15 @@ impl Server {
     /// Where it does not become ready; its log is in the text.
     #[must_use]
     pub fn start(data: &Path, options: &ServerOptions) -> Server {
+        Server::start_as(data, options, &[])
+    }
+
+    /// Starts a server with further words on its command line.
+    ///
+    /// # Panics
+    /// As [`Server::start`] does.
+    #[must_use]
+    pub fn start_as(data: &Path, options: &ServerOptions, words: &[&str]) -> Server {
         Server::try_start(data, options)
             .unwrap_or_else(|ended| panic!("the server ended: {}\n{}", ended.status, ended.log))
     }
@@ -143,7 +152,8 @@ impl Server {
             .arg("--data")
             .arg(data)
             .args(["run", "--listen", &listen.to_string()])
-            .args(["--web", "127.0.0.1:0"]);
+            .args(["--web", "127.0.0.1:0"])
+            .args(words);
         command.envs(options.env.iter().cloned());
         command
             .stdin(Stdio::null())

@@ -91,6 +91,8 @@ pub(crate) struct Server {
     /// Jumps of its wall clock: the time after it, and milliseconds.
     pub(crate) jumps: VecDeque<(Timestamp, i64)>,
     pub(crate) notices: BTreeMap<String, Notice>,
+    /// Ways back that it went, the latest last: what was done, and the span whose inputs are gone.
+    pub(crate) restored: VecDeque<(String, Timestamp, Timestamp)>,
 }
 
 /// A change that a review tells of.
@@ -170,6 +172,7 @@ impl Engine {
             Input::Named(named) => self.named(at, *named, &mut out),
             Input::Vitals(vitals) => self.vitals(at, &vitals, &mut out),
             Input::Twice(twice) => self.twice(at, &twice, &mut out),
+            Input::Restored(restored) => self.restored(at, restored, &mut out),
         }
         self.settle(at, &mut out);
         self.state.last = Some(at);

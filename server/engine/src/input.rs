@@ -58,6 +58,8 @@ pub enum Input {
     Vitals(Box<Vitals>),
     /// A copy of a host tried to speak for it, with the host's own key.
     Twice(Box<Twice>),
+    /// The server went back to how it was before: what came in since is gone.
+    Restored(Restored),
 }
 
 /// One identity used by two machines.
@@ -95,6 +97,15 @@ pub struct Started {
     pub clean: bool,
     /// When the last run was last known to be up; none at the first start.
     pub last_up: Option<Timestamp>,
+}
+
+/// A way back that the server went: its state is that of `until`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// When the last input came in that is still known.
+    pub until: Timestamp,
+    /// What was done, in words: `restored from a backup`, `rolled back to before an upgrade`.
+    pub how: String,
 }
 
 /// What identity knows of a host.

@@ -101,10 +101,12 @@ impl Engine {
                     let to = host.clock.corrected(gap.to, at.wall);
                     host.gap(from, to, gap.ticks);
                     self.stamps.push((gap.from, from));
-                    let text = format!(
-                        "{} dropped by its agent's spool",
-                        words::count(usize::try_from(gap.ticks).unwrap_or(usize::MAX), "tick",)
-                    );
+                    let ticks = usize::try_from(gap.ticks).unwrap_or(usize::MAX);
+                    let ticks = words::count(ticks, "tick");
+                    let text = match self.lost_by_going_back(from, to) {
+                        Some(how) => format!("{ticks} lost: the server was {how}"),
+                        None => format!("{ticks} dropped by its agent's spool"),
+                    };
                     self.changed(to, Some(id), text);
                 }
             }

@@ -55,6 +55,6 @@ pub use config::Config;
 pub use effect::{Effect, Entry};
 pub use engine::Engine;
 pub use input::{At, Input};
-pub use saved::{EffectHash, RestoreError};
+pub use saved::{EffectHash, RestoreError, VERSION as SAVED_VERSION};
 pub use shapes::ShapeView;
 pub use view::View;

@@ -3,14 +3,17 @@
 pub(crate) mod vitals;
 
 use dawnwatch_proto::review::Severity;
+use jiff::Timestamp;
 
 use crate::detect::Anomaly;
 use crate::detect::absence::{SERVER, host_anomaly};
 use crate::engine::{Engine, Out};
-use crate::input::{At, Notice};
+use crate::input::{At, Notice, Restored};
 
 /// Notices of the server about itself, by subject.
 const NOTICES_MAX: usize = 64;
+/// Ways back that are remembered: nobody goes back more often within the weeks that a gap may be late.
+const RESTORED_MAX: usize = 16;
 /// Characters of a notice that name it; all of it stands in its reason.
 const NOTICE_CHARS: usize = 90;
 
@@ -51,6 +54,34 @@ impl Engine {
             .server
             .notices
             .insert(notice.subject.clone(), notice);
+    }
+
+    /// The server went back to an earlier state: what hosts had sent since is gone, and what they no longer have comes as a gap.
+    pub(crate) fn restored(&mut self, at: At, restored: Restored, out: &mut Out) {
+        let zone = self.nights.zone().clone();
+        let until = restored.until.to_zoned(zone).strftime("%a %-d %b %H:%M");
+        let how = format!("{} of {until}", restored.how);
+        let text = format!(
+            "the server was {how}: what came in after that is gone; what agents still have they send again, the rest shows as gaps"
+        );
+        let gone = &mut self.state.server.restored;
+        if gone.len() >= RESTORED_MAX {
+            gone.pop_front();
+        }
+        gone.push_back((how, restored.until, at.wall));
+        let notice = Notice {
+            subject: "restored".to_owned(),
+            text,
+            critical: false,
+        };
+        self.notice(at, notice, out);
+    }
+
+    /// Why numbers of a span are gone, where the server itself lost them by going back.
+    pub(crate) fn lost_by_going_back(&self, from: Timestamp, to: Timestamp) -> Option<&str> {
+        let mut restored = self.state.server.restored.iter().rev();
+        let found = restored.find(|(_, since, until)| from <= *until && to >= *since);
+        found.map(|(how, ..)| how.as_str())
     }
 
     /// Ends what the server said of a subject. Returns whether there was anything.

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 const MAGIC: &[u8; 4] = b"DWEN";
 /// Counts up with every change of the state's shape. Levels 1 and 2 were never released and are not read; from the first release on
 /// the level before always is.
-const VERSION: u16 = 3;
+pub const VERSION: u16 = 3;
 const HEADER_BYTES: usize = 14;
 
 /// Why saved bytes cannot be used.

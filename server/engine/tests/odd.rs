@@ -161,7 +161,8 @@ proptest! {
                 | Input::Server(_)
                 | Input::Named(_)
                 | Input::Vitals(_)
-                | Input::Twice(_) => 0,
+                | Input::Twice(_)
+                | Input::Restored(_) => 0,
             };
             let at = At { wall, boot_ms, position };
             let mut twin = Engine::restore(&engine.save()).unwrap();

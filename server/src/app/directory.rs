@@ -3,11 +3,27 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::Failed;
 use crate::keep::clean::Clean;
+use crate::keep::upgrade::{self, Begun};
 
 /// Files that are told as gone at a start: the rest is for `verify`.
 const MISSING_TOLD: usize = 20;
+
+/// Holds a data directory that is there, so that no server starts on it meanwhile; as long as the file lives.
+///
+/// # Errors
+/// [`Failed::InUse`] where a server runs on it, [`Failed::Data`] where it cannot be used.
+pub fn hold(data: &Path) -> Result<File, Failed> {
+    if !data.is_dir() {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let path = data.to_owned();
+        return Err(Failed::Data { path, source });
+    }
+    lock(data)
+}
 
 /// Makes the data directory and locks it; the lock lasts as long as the file.
 pub(super) fn lock(data: &Path) -> Result<File, Failed> {
@@ -49,4 +65,26 @@ pub(super) fn missing(data: &Path) -> Vec<String> {
         .take(MISSING_TOLD)
         .map(|one| one.to_string())
         .collect()
+}
+
+/// Refuses data of a later version, and keeps the way back where another version begins.
+pub(super) fn begin(data: &Path, now: Timestamp) -> Result<(), Failed> {
+    match upgrade::begin(data, now)? {
+        Begun::Same | Begun::First => {}
+        Begun::Upgraded { from } => tracing::info!(
+            from = from.unwrap_or_else(|| "an earlier version".to_owned()),
+            to = env!("CARGO_PKG_VERSION"),
+            "another version begins: pre-upgrade/ is kept for 7 days, dawnwatch-server rollback returns to it"
+        ),
+    }
+    Ok(())
+}
+
+/// Removes the way back once its time is over.
+pub(super) fn forget_upgrade(data: &Path, now: Timestamp) {
+    match upgrade::forget(data, now) {
+        Ok(true) => tracing::info!("pre-upgrade/ removed: this version has run for 7 days"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, "pre-upgrade/ not removed"),
+    }
 }

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dawnwatch_engine::input::{Input, Started};
+use dawnwatch_engine::input::{self, Input, Started};
 use dawnwatch_engine::{At, Engine};
 use dawnwatch_segment::{Disk, RealDisk};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     AtomicBool, AtomicU64, Clock, History, Identity, Outbox, Published, Recovered, Settings,
@@ -22,6 +22,7 @@ use crate::handout::{Handout, Offer, install_line};
 use crate::identity::First;
 use crate::index::{Index, Poke};
 use crate::keep::clean;
+use crate::keep::restored::Restored;
 use crate::vitals::Gauges;
 use crate::{history, ledger};
 
@@ -140,6 +141,9 @@ pub enum Failed {
     /// The CA or the hosts cannot be read or made.
     #[error(transparent)]
     Identity(#[from] crate::identity::IdentityError),
+    /// The data are of another version.
+    #[error(transparent)]
+    Upgrade(#[from] crate::keep::upgrade::UpgradeError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] journal::Error),
@@ -199,7 +203,8 @@ impl Failed {
             Failed::Config(_)
             | Failed::ConfigFile { .. }
             | Failed::Unencrypted(_)
-            | Failed::Certificate(_) => 78,
+            | Failed::Certificate(_)
+            | Failed::Upgrade(_) => 78,
             Failed::Data { source, .. }
             | Failed::Listen { source, .. }
             | Failed::Web { source, .. }
@@ -459,10 +464,30 @@ pub(super) async fn introduce(
             .iter()
             .map(|named| Input::Named(Box::new(named.input(false)))),
     );
+    let restored = Restored::read(&options.data);
+    if let Some(restored) = &restored {
+        inputs.push(Input::Restored(input::Restored {
+            until: restored.until.unwrap_or(last.wall),
+            how: restored.how.clone(),
+        }));
+    }
     inputs.push(notice("config", ""));
     inputs.push(notice("damage", &damage.join("; ")));
     for input in inputs {
         // A journal that has failed already ends the server by itself.
         let _ = journal.send(Submit::Input(Box::new(input), None)).await;
+    }
+    if restored.is_some() {
+        restored_is_told(options, journal).await;
+    }
+}
+
+/// Removes the mark of a way back once the journal has it, durably.
+async fn restored_is_told(options: &Options, journal: &mpsc::Sender<Submit>) {
+    let (reply, durable) = oneshot::channel();
+    let last = Submit::Input(Box::new(Input::Tick), Some(reply));
+    if journal.send(last).await.is_ok() && matches!(durable.await, Ok(Ok(()))) {
+        // A mark that stays is told again by the next start, and is true then too.
+        let _ = Restored::remove(&options.data);
     }
 }

@@ -31,7 +31,7 @@ pub const EVENTS_MAX: usize = 20_000;
 /// Most bytes of events in one answer: 20,000 lines of 64 KiB would be more than a small server has.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// An event as history keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

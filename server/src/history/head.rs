@@ -11,7 +11,7 @@ use super::events::EventRow;
 use crate::plain;
 
 /// What stands before the saved head: its kind, and its version.
-const SAVED: &[u8; 6] = b"DWHD\x02\x00";
+pub(crate) const SAVED: &[u8; 6] = b"DWHD\x02\x00";
 
 /// Rows that are kept raw; ten minutes. A mini block of them costs 13 % more than one of an hour.
 const RAW_ROWS: usize = 60;

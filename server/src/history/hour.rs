@@ -35,7 +35,7 @@ pub use write::write;
 
 const MAGIC: &[u8; 4] = b"DWHH";
 const END: &[u8; 4] = b"DWHF";
-const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 3;
 const WITHOUT_GROUPS: u32 = 2;
 const WITHOUT_EVENTS: u32 = 1;
 const TRAILER: usize = 12;

@@ -126,7 +126,8 @@ impl Held {
             | Input::Server(_)
             | Input::Named(_)
             | Input::Vitals(_)
-            | Input::Twice(_) => {}
+            | Input::Twice(_)
+            | Input::Restored(_) => {}
         }
     }
 }

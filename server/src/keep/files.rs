@@ -16,12 +16,20 @@ pub const ROOMS: [&str; 7] = [
     "journal",
 ];
 
+/// The logs whose last segment has its space reserved, and how long it is then.
+pub const LOG_SEGMENTS: [(&str, u64); 2] = [
+    ("journal", crate::journal::SEGMENT_BYTES),
+    ("ledger", crate::ledger::SEGMENT_BYTES),
+];
+
 /// Files in the data directory itself that belong to it and hold nothing that has to be checked: locks, sockets, marks, secrets shown
 /// once, and what people write.
-pub const BESIDE: [&str; 7] = [
+pub const BESIDE: [&str; 9] = [
     "LOCK",
     "api.sock",
     "clean",
+    "version",
+    "restored",
     "first-join",
     "first-admin",
     "dawnwatch.toml",
@@ -29,7 +37,7 @@ pub const BESIDE: [&str; 7] = [
 ];
 
 /// Directories that belong to a data directory and are not looked into.
-pub const DERIVED: [&str; 2] = ["index", "index.damaged"];
+pub const DERIVED: [&str; 4] = ["index", "index.damaged", "pre-upgrade", "after-upgrade"];
 
 /// A file of a data directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

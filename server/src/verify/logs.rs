@@ -48,7 +48,12 @@ struct Hole {
 }
 
 /// Reads a log; `see` says what the server's clock showed at a frame.
-fn walk(dir: &Path, kind: [u8; 4], see: &mut dyn FnMut(u64, &[u8]) -> Option<Timestamp>) -> Walked {
+fn walk(
+    dir: &Path,
+    kind: [u8; 4],
+    from: u64,
+    see: &mut dyn FnMut(u64, &[u8]) -> Option<Timestamp>,
+) -> Walked {
     let mut walked = Walked::default();
     let segments = segments(dir);
     walked.first = segments.first().copied();
@@ -56,7 +61,7 @@ fn walk(dir: &Path, kind: [u8; 4], see: &mut dyn FnMut(u64, &[u8]) -> Option<Tim
     walked.next = last;
     let mut end = Some(SEGMENT_HEADER_BYTES);
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let reader = match Reader::open(disk, dir, kind, 1) {
+    let reader = match Reader::open(disk, dir, kind, from) {
         Ok(reader) => reader,
         Err(error) => {
             walked.failed = Some(error.to_string());
@@ -101,6 +106,39 @@ fn walk(dir: &Path, kind: [u8; 4], see: &mut dyn FnMut(u64, &[u8]) -> Option<Tim
     }
     walked.end = end;
     walked
+}
+
+/// Where a log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The first position of its last segment; 0 where it has none.
+    pub(crate) last: u64,
+    /// The bytes of that one up to the end of its last whole frame; none where damage hides it.
+    pub(crate) bytes: Option<u64>,
+    /// The server's clock at the last group, of a journal.
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// Looks where a log ends, reading it from its last segments on.
+pub(crate) fn end_of(dir: &Path, kind: [u8; 4]) -> End {
+    let segments = segments(dir);
+    let last = segments.last().copied().unwrap_or(0);
+    // An empty last segment says nothing of the last group.
+    let from = segments.iter().rev().nth(1).copied().unwrap_or(1);
+    let walked = walk(dir, kind, from, &mut |position, payload| {
+        let group = (kind == JOURNAL.kind).then(|| journal::decode(position, payload));
+        group.and_then(Result::ok).map(|group| group.at.wall)
+    });
+    End {
+        last,
+        bytes: walked.end.filter(|_| walked.failed.is_none()),
+        until: walked.span.map(|span| span.1),
+    }
+}
+
+/// The first position of a log, by the names of its segments.
+pub(crate) fn first_of(dir: &Path) -> Option<u64> {
+    segments(dir).first().copied()
 }
 
 /// Whether a damage lies in the segment that begins at a position.
@@ -273,12 +311,12 @@ impl Look<'_> {
 
     fn log(&mut self, log: &Of, see: &mut dyn FnMut(u64, &[u8]) -> Option<Timestamp>) -> Walked {
         let dir = self.data.join(log.room);
-        let mut walked = walk(&dir, log.kind, see);
+        let mut walked = walk(&dir, log.kind, 1, see);
         for _ in 1..TRIES {
             if !self.is_live || (walked.damages.is_empty() && walked.failed.is_none()) {
                 break;
             }
-            walked = walk(&dir, log.kind, see);
+            walked = walk(&dir, log.kind, 1, see);
         }
         let held = self.list(log.room);
         for held in held.iter().filter(|held| held.name.ends_with(".seg")) {

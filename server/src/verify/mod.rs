@@ -13,12 +13,12 @@
 
 mod history;
 mod hour;
-mod logs;
+pub(crate) mod logs;
 pub mod report;
 mod small;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -145,7 +145,8 @@ impl Look<'_> {
         names.sort();
         for name in names {
             let known = [&ROOMS[..], &BESIDE[..], &DERIVED[..]].concat();
-            if !known.contains(&name.as_str()) && !files::is_unfinished(&name) {
+            let aside = name.starts_with(crate::keep::upgrade::AFTER);
+            if !known.contains(&name.as_str()) && !aside && !files::is_unfinished(&name) {
                 self.report.unknown(term(&name));
             }
         }

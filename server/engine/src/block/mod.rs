@@ -54,7 +54,8 @@ const GROUP_BYTES: usize = 4 * 1024;
 /// Longest group or column of times that is read: 2,000 columns of 720 random values.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
-const VERSION: u8 = 3;
+/// Version of a block.
+pub const VERSION: u8 = 3;
 
 /// How hard to try for few bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use crate::history::schemas::Schemas;
 
 const MAGIC: &[u8; 4] = b"DWSM";
 const END: &[u8; 4] = b"DWSF";
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 const HEADER: usize = 32;
 const ENTRY: usize = 32;
 const TRAILER: usize = 12;
