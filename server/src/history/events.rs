@@ -154,7 +154,7 @@ impl History {
         let head = self.head().events_after(position);
         let erased = self.erased();
         let mut through = position;
-        for file in self.files() {
+        for file in self.files().iter() {
             let position = file.footer.through;
             if position <= through {
                 continue;

@@ -195,9 +195,9 @@ impl Head {
                 continue;
             }
             let latest = rows.latest;
-            let mut taken = std::mem::take(rows);
+            // Not folded here, where the watch waits: the sealing thread takes the rows as they are.
+            let taken = std::mem::take(rows);
             rows.latest = latest;
-            taken.fold();
             sealing.insert(*host, taken);
         }
         self.sealing = Arc::new(sealing);
@@ -213,6 +213,7 @@ impl Head {
     /// The rows put aside could not be written: they go back.
     pub fn undo_seal(&mut self) {
         for (host, mut rows) in std::mem::take(&mut *Arc::make_mut(&mut self.sealing)) {
+            rows.fold();
             let later = self.hosts.entry(host).or_default();
             rows.minis.append(&mut later.minis);
             later.minis = rows.minis;

@@ -83,14 +83,17 @@ pub enum Error {
 /// Rows on their way into an hour file.
 pub type Sealing = Arc<BTreeMap<HostId, HostRows>>;
 
+/// The hour files, by journal position. Shared: whoever reads keeps what was there, and a question copies no list.
+type Files = Arc<Vec<Arc<HourFile>>>;
+
 /// The history of all hosts. Written by the watch alone, read by all.
 #[derive(Debug)]
 pub struct History {
     dir: PathBuf,
     head: Mutex<Head>,
-    files: RwLock<Vec<Arc<HourFile>>>,
+    files: RwLock<Files>,
     schemas: Schemas,
-    summaries: RwLock<Summaries>,
+    summaries: RwLock<Arc<Summaries>>,
     /// Files up to this journal position were removed.
     expired: AtomicU64,
     erased: erased::Erased,
@@ -145,9 +148,9 @@ impl History {
         let history = History {
             dir,
             head,
-            files: RwLock::new(files),
+            files: RwLock::new(Arc::new(files)),
             schemas,
-            summaries: RwLock::new(summaries),
+            summaries: RwLock::new(Arc::new(summaries)),
             expired: AtomicU64::new(expired),
             erased,
         };
@@ -247,7 +250,7 @@ impl History {
         match hour::write(&self.dir, &sealing, &self.schemas, (through, now)) {
             Ok(file) => {
                 let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-                files.push(Arc::new(file));
+                Arc::make_mut(&mut files).push(Arc::new(file));
                 self.head().end_seal();
                 Ok(())
             }
@@ -317,7 +320,7 @@ impl History {
             Ok(()) | Err(_) => {}
         }
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-        files.retain(|file| file.footer.through != through);
+        Arc::make_mut(&mut files).retain(|file| file.footer.through != through);
         Ok(())
     }
 
@@ -343,7 +346,7 @@ impl History {
             .map_or_else(Vec::new, |s| s.series().to_vec())
     }
 
-    fn files(&self) -> Vec<Arc<HourFile>> {
+    fn files(&self) -> Files {
         self.files
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -35,6 +35,11 @@ impl History {
     pub fn read(&self, host: HostId, series: &Series, from: Timestamp, to: Timestamp) -> Points {
         let span = (from.as_millisecond(), to.as_millisecond());
         let inside = |(time, _): &(i64, i64)| (span.0..span.1).contains(time);
+        let mut columns = Columns {
+            history: self,
+            series,
+            last: None,
+        };
         let mut points = Points {
             raw: Vec::new(),
             damaged: Vec::new(),
@@ -54,7 +59,7 @@ impl History {
                 if block.max_ms < span.0 || block.min_ms >= span.1 {
                     continue;
                 }
-                let Some(column) = self.column(block.schema, series) else {
+                let Some(column) = columns.of(block.schema) else {
                     continue;
                 };
                 match file.column(block, column) {
@@ -65,7 +70,7 @@ impl History {
         }
         let within = |mini: &Mini| span.0 <= mini.max_ms && mini.min_ms < span.1;
         for mini in minis.into_iter().filter(within) {
-            let Some(column) = self.column(mini.schema, series) else {
+            let Some(column) = columns.of(mini.schema) else {
                 continue;
             };
             match part(&mini.bytes, column) {
@@ -77,7 +82,7 @@ impl History {
             .iter()
             .filter(|row| span.0 <= row.time_ms && row.time_ms < span.1)
         {
-            let Some(column) = self.column(row.schema, series) else {
+            let Some(column) = columns.of(row.schema) else {
                 continue;
             };
             points
@@ -97,6 +102,26 @@ impl History {
             .series()
             .iter()
             .position(|one| one.name == series.name && one.labels == series.labels)
+    }
+}
+
+/// Where a series is in each schema: the last answer is kept, for a host's hours mostly have one schema.
+struct Columns<'a> {
+    history: &'a History,
+    series: &'a Series,
+    last: Option<(SchemaId, Option<usize>)>,
+}
+
+impl Columns<'_> {
+    fn of(&mut self, schema: SchemaId) -> Option<usize> {
+        if let Some((last, column)) = self.last
+            && last == schema
+        {
+            return column;
+        }
+        let column = self.history.column(schema, self.series);
+        self.last = Some((schema, column));
+        column
     }
 }
 

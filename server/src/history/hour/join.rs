@@ -8,14 +8,14 @@ use dawnwatch_engine::block::{Block, Effort, TICKS_MAX};
 use dawnwatch_proto::{MISSING, Schema, SchemaId, Series};
 
 use crate::history::Error;
-use crate::history::head::{Mini, Row};
+use crate::history::head::{HostRows, Mini, Row};
 use crate::history::schemas::{PARTS_MAX, Schemas};
 
-/// Joins neighbouring mini blocks into blocks of an hour. One that does not decode is kept as it is.
-pub(super) fn join(minis: &[Mini], schemas: &Schemas) -> Result<Vec<Mini>, Error> {
+/// Joins neighbouring mini blocks, and the latest rows, into blocks of an hour. One that does not decode is kept as it is.
+pub(super) fn join(held: &HostRows, schemas: &Schemas) -> Result<Vec<Mini>, Error> {
     let mut out = Vec::new();
     let mut window = Window::default();
-    for mini in minis {
+    for mini in &held.minis {
         let Some(rows) = rows_of(mini) else {
             out.extend(window.close(schemas)?);
             out.push(mini.clone());
@@ -26,6 +26,10 @@ pub(super) fn join(minis: &[Mini], schemas: &Schemas) -> Result<Vec<Mini>, Error
         }
         window.add(rows);
     }
+    if !window.takes(&held.raw, schemas) {
+        out.extend(window.close(schemas)?);
+    }
+    window.add(held.raw.clone());
     out.extend(window.close(schemas)?);
     Ok(out)
 }

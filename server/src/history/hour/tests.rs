@@ -184,7 +184,8 @@ fn hour(changes: &[(i64, &[&str])], schemas: &Schemas) -> HostRows {
         }
         raw.push(next);
     }
-    rows.minis.extend(Mini::of(&raw, Effort::Quick));
+    // The latest rows are sealed as they are.
+    rows.raw = raw;
     rows
 }
 

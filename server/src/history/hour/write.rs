@@ -100,7 +100,7 @@ fn write_blocks(
 ) -> Result<std::io::Result<()>, Error> {
     let mut offset = HEADER;
     for (host, rows) in hosts {
-        for mini in join(&rows.minis, schemas)? {
+        for mini in join(rows, schemas)? {
             if let Err(error) = out.write_all(&mini.bytes) {
                 return Ok(Err(error));
             }

@@ -1,6 +1,5 @@
 //! A series over a span: from its samples where they are there and wanted so close, else from summaries.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dawnwatch_engine::block::Block;
@@ -69,8 +68,9 @@ impl History {
 struct Sources<'a> {
     wanted: &'a Wanted<'a>,
     head: Vec<(HostId, Vec<Mini>, Vec<Row>)>,
-    files: BTreeMap<u64, Arc<HourFile>>,
-    summaries: Summaries,
+    /// By journal position.
+    files: Arc<Vec<Arc<HourFile>>>,
+    summaries: Arc<Summaries>,
     /// The hours that the span touches, milliseconds.
     hours: (i64, i64),
     /// Milliseconds behind each point.
@@ -90,25 +90,37 @@ struct Parts {
 fn first_ms(
     wanted: &Wanted<'_>,
     head: &[(HostId, Vec<Mini>, Vec<Row>)],
-    files: &BTreeMap<u64, Arc<HourFile>>,
+    files: &[Arc<HourFile>],
     summaries: &Summaries,
 ) -> Option<i64> {
     let minis = head.iter().flat_map(|(_, minis, _)| minis);
     let rows = head.iter().flat_map(|(_, _, rows)| rows);
-    let blocks = files.values().flat_map(|file| {
-        let hosts = wanted.hosts.iter();
-        hosts.flat_map(|host| file.blocks_of(*host))
-    });
     let gone = summaries
         .values()
-        .filter(|at| !files.contains_key(&at.through))
+        .filter(|at| !has(files, at.through))
         .map(|at| at.min_s.saturating_mul(1_000));
-    minis
+    let mut first = minis
         .map(|mini| mini.min_ms)
         .chain(rows.map(|row| row.time_ms))
-        .chain(blocks.map(|block| block.min_ms))
         .chain(gone)
-        .min()
+        .min();
+    for file in files {
+        // Hardly any file but the first that knows the host is searched for it.
+        if first.is_some_and(|first| !file.meets(i64::MIN, first)) {
+            continue;
+        }
+        let hosts = wanted.hosts.iter();
+        let blocks = hosts.flat_map(|host| file.blocks_of(*host));
+        first = blocks.map(|block| block.min_ms).chain(first).min();
+    }
+    first
+}
+
+/// Whether the samples up to a journal position, from the file before it on, are there.
+fn has(files: &[Arc<HourFile>], through: u64) -> bool {
+    files
+        .binary_search_by_key(&through, |file| file.footer.through)
+        .is_ok()
 }
 
 impl<'a> Sources<'a> {
@@ -119,8 +131,7 @@ impl<'a> Sources<'a> {
             (*host, minis, rows)
         };
         let head: Vec<_> = wanted.hosts.iter().map(of_host).collect();
-        let files = history.files().into_iter();
-        let files: BTreeMap<u64, _> = files.map(|file| (file.footer.through, file)).collect();
+        let files = history.files();
         let summaries = history.summaries();
         let (from, to) = (wanted.from.as_millisecond(), wanted.to.as_millisecond());
         let points = i64::try_from(wanted.points.max(1)).unwrap_or(i64::MAX);
@@ -151,7 +162,8 @@ impl<'a> Sources<'a> {
         if !hourly && parts.parts.is_empty() {
             return self.samples(history, parts.damaged);
         }
-        for file in self.files.values() {
+        let (from, to) = self.hours;
+        for file in self.files.iter().filter(|file| file.meets(from, to)) {
             for host in self.wanted.hosts {
                 self.of_file(history, file, *host, &mut parts);
             }
@@ -192,9 +204,8 @@ impl<'a> Sources<'a> {
 
     /// The summaries of hours whose samples are gone.
     fn gone(&self, history: &History, hourly: bool, parts: &mut Parts) {
-        let meets = |at: &&SummaryAt| {
-            at.meets(self.hours.0, self.hours.1) && !self.files.contains_key(&at.through)
-        };
+        let meets =
+            |at: &&SummaryAt| at.meets(self.hours.0, self.hours.1) && !has(&self.files, at.through);
         let mut throughs: Vec<u64> = self
             .summaries
             .values()
@@ -290,7 +301,7 @@ impl<'a> Sources<'a> {
     }
 
     fn of_head(&self, history: &History, parts: &mut Parts) {
-        let sealed = self.files.keys().next_back().copied().unwrap_or(0);
+        let sealed = self.files.last().map_or(0, |file| file.footer.through);
         let kind = self.wanted.series.kind;
         for (_, minis, rows) in &self.head {
             for mini in minis.iter().filter(|mini| mini.position > sealed) {

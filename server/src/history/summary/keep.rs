@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 
@@ -126,17 +126,15 @@ impl History {
     }
 
     /// All summary files, as they are at present.
-    pub(in crate::history) fn summaries(&self) -> Summaries {
-        self.summaries
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(in crate::history) fn summaries(&self) -> Arc<Summaries> {
+        let known = self.summaries.read();
+        Arc::clone(&known.unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Changes them; who reads keeps what was there, so that a question costs no copy of three years' names.
     fn with_summaries<T>(&self, act: impl FnOnce(&mut Summaries) -> T) -> T {
-        act(&mut self
-            .summaries
-            .write()
-            .unwrap_or_else(PoisonError::into_inner))
+        let known = self.summaries.write();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        act(Arc::make_mut(&mut known))
     }
 }
