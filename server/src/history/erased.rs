@@ -205,7 +205,7 @@ impl History {
                 };
                 let new = Arc::new(hour::write_without(old, |host| hosts.contains(&host))?);
                 let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-                for file in &mut *files {
+                for file in Arc::make_mut(&mut files) {
                     if file.footer.through == through {
                         *file = Arc::clone(&new);
                     }
