@@ -68,7 +68,7 @@ impl Stage {
             listen: Some(server.address),
             ..ServerOptions::default()
         };
-        let token = server.token(u32::try_from(agents).expect("a few agents"));
+        let token = server.token(u32::try_from(agents.max(1)).expect("a few agents"));
         let identity = keep.join("server.identity");
         copy_files(&data.join("identity"), &identity);
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -93,14 +93,13 @@ fn nothing_acknowledged_is_lost_by_calls_that_kill_or_fail() {
     let mut chance = Chance::new(seed);
     let mut toll = Toll::default();
     let mut site = Site::start();
-    if setting("DAWNWATCH_INJECT_ALL", 0) > 0 {
-        for (who, calls, what) in kinds() {
+    let all = setting("DAWNWATCH_INJECT_ALL", 0) > 0;
+    let (mut kinds, end) = (kinds(), Instant::now() + WITHIN);
+    while !kinds.is_empty() && (all || Instant::now() < end) {
+        let (who, calls, what) = kinds.swap_remove(chance.index(kinds.len()));
+        if all {
             site.all_numbers(who, calls, what, &mut toll);
-        }
-    } else {
-        let (mut kinds, end) = (kinds(), Instant::now() + WITHIN);
-        while !kinds.is_empty() && Instant::now() < end {
-            let (who, calls, what) = kinds.swap_remove(chance.index(kinds.len()));
+        } else {
             let when = WHENS[chance.index(WHENS.len())];
             let nth = u32::try_from(1 + chance.below(NTH_QUICK)).unwrap_or(1);
             let fault = Fault { calls, what, nth };
