@@ -106,8 +106,7 @@ type SharedOutbox = Arc<Mutex<Option<Outbox>>>;
 pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<(), Failed> {
     let clock = Clock;
     let _lock = directory::lock(&options.data)?;
-    let missing = directory::missing(&options.data);
-    directory::begin(&options.data, clock.wall())?;
+    let missing = directory::begin(&options.data, clock.wall())?;
     let settings = load_settings(&options)?;
     let (listener, address) = start::bind(options.listen.unwrap_or(settings.listen)).await?;
     let port = web::Port::bind(&options, &settings).await?;
@@ -381,10 +380,7 @@ impl Running {
                 }
                 // On a disk that hangs a look may take long: one at a time.
                 _ = looks.tick(), if look.is_finished() => look = inputs::look(&self.gauges, &self.journal),
-                _ = renewals.tick() => {
-                    self.renew();
-                    directory::forget_upgrade(&self.options.data, self.clock.wall());
-                }
+                _ = renewals.tick() => self.renew(),
             }
         }
     }
@@ -431,6 +427,7 @@ impl Running {
     }
 
     fn renew(&self) {
+        directory::forget_upgrade(&self.options.data, self.clock.wall());
         if let Err(error) = self.identity.renew_if_due(self.clock.wall()) {
             tracing::error!(%error, "own certificate not renewed");
             submit_soon(&self.journal, notice("certificate", &error.to_string()));

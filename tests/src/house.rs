@@ -99,6 +99,8 @@ pub struct ServerOptions {
     pub env: Vec<(String, String)>,
     /// Command and arguments put before the server. They must end by becoming the server, under the same process id.
     pub through: Vec<String>,
+    /// Further names that agents reach it by.
+    pub names: Vec<String>,
 }
 
 /// A server that ended before it was ready.
@@ -117,15 +119,6 @@ impl Server {
     /// Where it does not become ready; its log is in the text.
     #[must_use]
     pub fn start(data: &Path, options: &ServerOptions) -> Server {
-        Server::start_as(data, options, &[])
-    }
-
-    /// Starts a server with further words on its command line.
-    ///
-    /// # Panics
-    /// As [`Server::start`] does.
-    #[must_use]
-    pub fn start_as(data: &Path, options: &ServerOptions, words: &[&str]) -> Server {
         Server::try_start(data, options)
             .unwrap_or_else(|ended| panic!("the server ended: {}\n{}", ended.status, ended.log))
     }
@@ -152,8 +145,10 @@ impl Server {
             .arg("--data")
             .arg(data)
             .args(["run", "--listen", &listen.to_string()])
-            .args(["--web", "127.0.0.1:0"])
-            .args(words);
+            .args(["--web", "127.0.0.1:0"]);
+        for name in &options.names {
+            command.args(["--name", name]);
+        }
         command.envs(options.env.iter().cloned());
         command
             .stdin(Stdio::null())

@@ -56,7 +56,7 @@ pub(super) fn mark_clean(data: &Path) -> Result<(), Failed> {
 }
 
 /// What is not as the last clean stop left it, before anything is written.
-pub(super) fn missing(data: &Path) -> Vec<String> {
+fn missing(data: &Path) -> Vec<String> {
     let clean = Clean::read(data);
     let missing = clean.map(|clean| clean.missing(data).unwrap_or_default());
     let missing = missing.unwrap_or_default().into_iter();
@@ -67,8 +67,9 @@ pub(super) fn missing(data: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Refuses data of a later version, and keeps the way back where another version begins.
-pub(super) fn begin(data: &Path, now: Timestamp) -> Result<(), Failed> {
+/// Refuses data of a later version, and keeps the way back where another version begins. Returns what is not as the last clean stop left it.
+pub(super) fn begin(data: &Path, now: Timestamp) -> Result<Vec<String>, Failed> {
+    let missing = missing(data);
     match upgrade::begin(data, now)? {
         Begun::Same | Begun::First => {}
         Begun::Upgraded { from } => tracing::info!(
@@ -77,7 +78,7 @@ pub(super) fn begin(data: &Path, now: Timestamp) -> Result<(), Failed> {
             "another version begins: pre-upgrade/ is kept for 7 days, dawnwatch-server rollback returns to it"
         ),
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// Removes the way back once its time is over.
