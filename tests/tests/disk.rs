@@ -17,7 +17,7 @@ use dawnwatch_tests::wait::{until, until_true};
 const IMAGE_MEGABYTES: u64 = 256;
 
 /// How often the disk is full; `DAWNWATCH_FULL_ROUNDS` makes it more.
-const FULL_ROUNDS: u64 = 6;
+const FULL_ROUNDS: u64 = 4;
 
 /// At most so much is left of the disk: a few seconds of a spool. The journal's segment has its room reserved.
 const LEFT_KILOBYTES_MAX: u64 = 12;

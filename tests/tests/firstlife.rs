@@ -28,7 +28,7 @@ const CALLS: [&str; 6] = [
 const SOON: Duration = Duration::from_secs(20);
 
 /// The quick form begins no round after this, the first starts and the joinings each.
-const WITHIN: Duration = Duration::from_secs(15);
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// Highest number of a call that is tried, quick and long.
 const NTH_QUICK: u64 = 12;

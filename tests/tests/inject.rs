@@ -45,7 +45,7 @@ const NTH_QUICK: u64 = 4;
 const NTH_LONG: u32 = 200;
 
 /// The quick form begins no round after this.
-const WITHIN: Duration = Duration::from_secs(75);
+const WITHIN: Duration = Duration::from_secs(55);
 
 /// Numbers without a fault that fired before the long form goes on to the next call: each thread counts its own.
 const UNREACHED_MAX: u32 = 2;

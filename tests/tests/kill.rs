@@ -17,7 +17,7 @@ use dawnwatch_tests::wait::until_true;
 const AGENTS: usize = 4;
 
 /// A house is used for this long, then checked and left for a fresh one: so that what is compared stays small.
-const CAMPAIGN: Duration = Duration::from_secs(30);
+const CAMPAIGN: Duration = Duration::from_secs(25);
 
 /// What was killed, and what that cost.
 #[derive(Debug, Default)]

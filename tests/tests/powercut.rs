@@ -31,7 +31,7 @@ const IMAGE_MEGABYTES: u64 = 256;
 const CUTS: u64 = 20;
 
 /// `tests/run` begins no round after this.
-const WITHIN: Duration = Duration::from_secs(35);
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// Written before a cut and never synced.
 const UNSYNCED: &str = "not synced";
