@@ -567,6 +567,9 @@ mod tests {
         let mut long = good;
         long.push(0);
         assert!(decode(&long, idle.len()).is_err(), "a byte too many");
+        let idle: Vec<i64> = (0..45).map(|i| i / 13 * 77).collect();
+        let ends_at_rest = check(&idle);
+        assert!(decode(&ends_at_rest, 44).is_err(), "a run past the end");
         let start = [AGR | STARTED, 0, 64, 0];
         assert!(decode(&start, 3).is_err(), "a parameter of 64");
         let steep = [AGR | STARTED, 0, 63, 255, 255, 255, 255];
