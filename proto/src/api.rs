@@ -12,6 +12,7 @@
 //! | `POST /api/v1/hosts/{name}/merge` with [`To`] (the host that it is, set up anew) | [`Done`] |
 //! | `POST /api/v1/hosts/{name}/forget` (a name that never joined) | [`Done`] |
 //! | `GET /api/v1/history?host=&series=&from=&to=&points=` | [`History`] |
+//! | `GET /api/v1/fleet?series=&from=&to=&by=&top=` (`max`, `mean`, `min`, `last`, `p95`) | [`Fleet`] |
 //! | `GET /api/v1/series?host=` | `Vec<String>` |
 //! | `GET /api/v1/incidents?state=` | `Vec<`[`Incident`]`>` |
 //! | `GET /api/v1/incidents/{id}` | [`Incident`] |
@@ -37,9 +38,11 @@
 //! | any failure | [`Problem`] with a fitting status |
 
 mod evidence;
+mod fleet;
 mod logs;
 
 pub use evidence::{EVIDENCE_FORMAT, Evidence, FindingEvidence, SeriesEvidence};
+pub use fleet::{Fleet, FleetHost};
 pub use logs::{LogLine, LogTemplate, LogTemplates, Logs, severity_named, severity_word};
 
 use jiff::Timestamp;

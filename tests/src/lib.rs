@@ -9,6 +9,7 @@
 //! - [`faketime`]: another wall clock for processes, set by the test.
 //! - [`mounts`]: real filesystems that one process or one test has for itself.
 //! - [`stream`]: a stream to the server on which the test says what it likes.
+//! - [`bench`]: what the benchmarks share: the same data for us and for the peers.
 //! - [`browser`]: a real browser that does what a test says.
 //! - [`netns`]: a small network of namespaces, with loss where a test wants it.
 //! - [`socket`]: asking a server over the API's Unix socket.
@@ -18,6 +19,7 @@
 //! - [`chance`]: numbers that a seed gives, and settings from the environment.
 //! - [`needs`]: what the system must have for a test to run, and what happens where it lacks.
 
+pub mod bench;
 pub mod browser;
 pub mod bus;
 pub mod chance;

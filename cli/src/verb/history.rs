@@ -13,6 +13,7 @@ use crate::find;
 use crate::moment::{Moment, moment};
 use crate::session::{Answer, Session};
 use crate::table::{Cell, Side, Table};
+use crate::verb::fleet::{self, By};
 
 /// Most rows of the table under the picture: it and the picture fit one screen.
 const TABLE_ROWS_MAX: usize = 12;
@@ -23,8 +24,9 @@ const POINTS_MAX: i64 = 10_000;
 /// Which series, from when to when.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The host: its name, or the beginning of its name or id
-    host: String,
+    /// The host: its name, or the beginning of its name or id; left out with --all-hosts
+    #[arg(required_unless_present = "all_hosts")]
+    host: Option<String>,
     /// The series: name, name{labels}, or words that are in it; without it the series are listed
     series: Vec<String>,
     /// Start, such as -2h, 03:00 or a night's id
@@ -41,14 +43,36 @@ pub(crate) struct Args {
     /// Most points to ask for; where there are more samples, each point is a mean
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(2..=POINTS_MAX))]
     points: u32,
+    /// One line a host instead, most first, in whole hours; the words name the series
+    #[arg(long)]
+    all_hosts: bool,
+    /// With --all-hosts: what to sort by
+    #[arg(long, value_enum, default_value_t = By::Max, requires = "all_hosts")]
+    by: By,
+    /// With --all-hosts: how many hosts to show
+    #[arg(long, default_value_t = 20, requires = "all_hosts", value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    top: u32,
 }
 
 pub(crate) fn run(args: &Args, session: &Session) -> Result<Answer, Fail> {
+    let host = args.host.as_deref().unwrap_or_default();
+    if args.all_hosts {
+        let words = std::iter::once(host).chain(args.series.iter().map(String::as_str));
+        let series = words.collect::<Vec<_>>().join(" ");
+        let (from, to, zone) = span(args, session)?;
+        return fleet::run(
+            series.trim(),
+            (from, to),
+            &zone,
+            (args.by, args.top),
+            session,
+        );
+    }
     let hosts = session
         .server
         .get("hosts", &[("state", "all")])?
         .read::<Vec<Host>>()?;
-    let host = find::host(&hosts, &args.host)?.id.to_string();
+    let host = find::host(&hosts, host)?.id.to_string();
     let document = session.server.get("series", &[("host", host.as_str())])?;
     let all = document.read::<Vec<String>>()?;
     if args.series.is_empty() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod ack;
 pub(crate) mod find;
+pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod hosts;
 pub(crate) mod incidents;

@@ -5,6 +5,7 @@
 //! The requests are listed in [`dawnwatch_proto::api`].
 
 pub(crate) mod answer;
+mod fleet;
 mod hosts;
 mod logs;
 pub(crate) mod read;
@@ -106,6 +107,7 @@ pub fn router() -> Router<Arc<State>> {
         .route("/api/v1/hosts/{name}/forget", post(hosts::forget))
         .route("/api/v1/series", get(read::series))
         .route("/api/v1/history", get(read::history))
+        .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/incidents", get(read::incidents))
         .route("/api/v1/incidents/{id}", get(read::incident))
         .route("/api/v1/incidents/{id}/ack", post(write::acknowledge))

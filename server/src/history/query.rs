@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use super::History;
 use super::head::Mini;
 
+/// Which column of a schema a series is, and the quantum that it is counted in there.
+pub(super) type Column = (usize, (u32, u32));
+
 /// The points of a series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Points {
@@ -97,11 +100,16 @@ impl History {
     }
 
     pub(super) fn column(&self, schema: SchemaId, series: &Series) -> Option<usize> {
+        Some(self.column_of(schema, series)?.0)
+    }
+
+    /// The column of a series, and the quantum that it is counted in there.
+    pub(super) fn column_of(&self, schema: SchemaId, series: &Series) -> Option<Column> {
         let schema = self.schemas.get(schema)?;
-        schema
-            .series()
-            .iter()
-            .position(|one| one.name == series.name && one.labels == series.labels)
+        let same = |one: &Series| one.name == series.name && one.labels == series.labels;
+        let i = schema.series().iter().position(same)?;
+        let one = &schema.series()[i];
+        Some((i, (one.mul, one.div)))
     }
 }
 

@@ -8,7 +8,7 @@
 //! A union is what the columns of a block are in whose hour a host changed its schema: all series of its parts. It is kept as
 //! the parts' names, for its series would take a fifth of the samples of the hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -142,6 +142,33 @@ impl Schemas {
     #[must_use]
     pub fn get(&self, id: SchemaId) -> Option<Arc<Schema>> {
         self.inner().known.get(id)
+    }
+
+    /// The first series, of all schemas, that is looked for.
+    #[must_use]
+    pub fn find(&self, is: impl Fn(&Series) -> bool) -> Option<Series> {
+        let inner = self.inner();
+        let schemas = inner.known.schemas.values();
+        let mut all = schemas.flat_map(|schema| schema.series());
+        all.find(|one| is(one)).cloned()
+    }
+
+    /// The notations in which a text stands, each once; no more than `most`.
+    #[must_use]
+    pub fn notations_with(&self, text: &str, most: usize) -> Vec<String> {
+        let inner = self.inner();
+        let mut found = BTreeSet::new();
+        let schemas = inner.known.schemas.values();
+        for series in schemas.flat_map(|schema| schema.series()) {
+            let shown = series.to_string();
+            if shown.contains(text) {
+                found.insert(shown);
+            }
+            if found.len() >= most {
+                break;
+            }
+        }
+        found.into_iter().collect()
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {

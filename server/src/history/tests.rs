@@ -323,12 +323,13 @@ fn an_erased_host_leaves_the_files_and_the_other_stays() {
     assert_eq!(holding(&history), 0);
     assert_eq!(shown(&history), (vec![HOST], 0, 0));
     for at in history.summaries().values() {
-        let column = |_| Some(0);
         let of = |host| {
-            summary::file::read(&history.dir, at, host, column)
+            summary::file::read(&history.dir, at, Some(host), &series(), |_| None)
                 .unwrap()
                 .unwrap()
         };
+        let path = history.dir.join(at.name());
+        assert_eq!(summary::file::check(&path, at), Ok(0));
         assert!(of(other).parts.is_empty());
         assert!(!of(HOST).parts.is_empty());
     }

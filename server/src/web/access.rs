@@ -61,6 +61,7 @@ pub const ROUTES: &[Route] = &[
     post("/api/v1/hosts/{name}/forget", ADMIN),
     get("/api/v1/series", VIEWER),
     get("/api/v1/history", VIEWER),
+    get("/api/v1/fleet", VIEWER),
     get("/api/v1/incidents", VIEWER),
     get("/api/v1/incidents/{id}", VIEWER),
     post("/api/v1/incidents/{id}/ack", OPERATOR),

@@ -1,4 +1,4 @@
-//! The form of the summaries of one raw block, all series of a schema over some steps of time.
+//! The form of one summary, and that of the blocks of version 1: all series of a schema over some steps of time.
 //!
 //! | field | content |
 //! |---|---|
@@ -8,7 +8,8 @@
 //!
 //! | field of a series | content | where |
 //! |---|---|---|
-//! | marks | u8: 1 present, 2 other times, 4 flat, 8 counter, 16 began anew | always; 0: no sample |
+//! | marks | u8: 1 present, 2 other times, 4 flat, 8 counter, 16 began anew, 32 other quantum | always; 0: no sample |
+//! | numerator, denominator of the quantum | LEB128 | other quantum; not in files of version 1 |
 //! | first, last less first time, samples | as those of the step | other times |
 //! | first value | zigzag LEB128 of the difference (wrapping) to the last value that is known of the series, from 0 | present |
 //! | last value | zigzag LEB128 of the difference to the first | not flat |
@@ -16,6 +17,9 @@
 //! | sum less first times samples | zigzag LEB128 of 128 bits | gauge, not flat |
 //! | increase | LEB128 of 128 bits; else last less first value | began anew |
 //! | steepest growth, its milliseconds | LEB128 | counter, not flat |
+
+#[cfg(test)]
+pub(super) use tests_form::encode;
 
 use dawnwatch_engine::block::TICKS_MAX;
 use dawnwatch_proto::SchemaId;
@@ -30,48 +34,39 @@ const OTHER_TIMES: u8 = 2;
 const FLAT: u8 = 4;
 const COUNTER: u8 = 8;
 const ANEW: u8 = 16;
+const QUANTUM: u8 = 32;
+
+/// First time in Unix milliseconds, last less first, samples.
+pub(super) type Usual = (i64, i64, u32);
+
+/// Numerator and denominator of a series' quantum.
+pub(super) type Quantum = (u32, u32);
 
 /// The summaries of all series of one step; none of a series that has no sample in it.
 pub type Step = Vec<Option<Summary>>;
 
-type Why = &'static str;
+pub(super) type Why = &'static str;
 
-/// The bytes of some steps, in order; all as wide as the first.
-#[must_use]
-pub fn encode(schema: SchemaId, steps: &[Step]) -> Vec<u8> {
-    let width = steps.first().map_or(0, Vec::len);
-    let mut out = schema.0.to_le_bytes().to_vec();
-    put(&mut out, width as u128);
-    put(&mut out, steps.len() as u128);
-    let mut known = vec![0i64; width];
-    let mut before = 0i64;
-    for step in steps {
-        let usual = step.iter().flatten().max_by_key(|one| one.count);
-        let usual = usual.map_or((0, 0, 0), times);
-        put_times(&mut out, usual, before);
-        before = usual.0;
-        for (one, known) in step.iter().zip(&mut known) {
-            match one {
-                Some(one) => put_one(&mut out, one, usual, known),
-                None => out.push(0),
-            }
-        }
-    }
-    out
-}
-
-/// First time, last less first, samples.
-fn times(one: &Summary) -> (i64, i64, u32) {
+/// The times of a summary.
+pub(super) fn times(one: &Summary) -> Usual {
     (one.first.0, one.last.0.wrapping_sub(one.first.0), one.count)
 }
 
-fn put_times(out: &mut Vec<u8>, (first, long, count): (i64, i64, u32), before: i64) {
+/// Writes times, against those before them.
+pub(super) fn put_times(out: &mut Vec<u8>, (first, long, count): Usual, before: i64) {
     put_signed(out, i128::from(first.wrapping_sub(before)));
     put(out, u128::from(long.unsigned_abs()));
     put(out, u128::from(count));
 }
 
-fn put_one(out: &mut Vec<u8>, one: &Summary, usual: (i64, i64, u32), known: &mut i64) {
+/// Writes a summary, and its quantum where it is another than that of the one before.
+pub(super) fn put_one(
+    out: &mut Vec<u8>,
+    one: &Summary,
+    usual: Usual,
+    known: &mut i64,
+    quantum: Option<Quantum>,
+) {
     let (first, last) = (i128::from(one.first.1), i128::from(one.last.1));
     let flat = match one.shape {
         Shape::Gauge { min, max, .. } => min == max,
@@ -83,7 +78,12 @@ fn put_one(out: &mut Vec<u8>, one: &Summary, usual: (i64, i64, u32), known: &mut
     };
     let other = times(one) != usual;
     let mark = |bit, set| if set { bit } else { 0 };
-    out.push(PRESENT | kind | mark(OTHER_TIMES, other) | mark(FLAT, flat) | mark(ANEW, anew));
+    let marks = mark(OTHER_TIMES, other) | mark(FLAT, flat) | mark(ANEW, anew);
+    out.push(PRESENT | kind | marks | mark(QUANTUM, quantum.is_some()));
+    if let Some((mul, div)) = quantum {
+        put(out, u128::from(mul));
+        put(out, u128::from(div));
+    }
     if other {
         put_times(out, times(one), usual.0);
     }
@@ -138,7 +138,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Step>, Why> {
         before = usual.0;
         let mut step = Vec::new();
         for known in &mut known {
-            step.push(get_one(&mut rest, usual, known)?);
+            step.push(get_one(&mut rest, usual, known, None)?);
         }
         steps.push(step);
     }
@@ -148,15 +148,18 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Step>, Why> {
     }
 }
 
-fn get_times(rest: &mut &[u8], before: i64) -> Result<(i64, i64, u32), Why> {
+/// Reads what [`put_times`] wrote.
+pub(super) fn get_times(rest: &mut &[u8], before: i64) -> Result<Usual, Why> {
     let first = before.wrapping_add(get_signed(rest)?);
     Ok((first, narrow(get(rest)?)?, narrow(get(rest)?)?))
 }
 
-fn get_one(
+/// Reads what [`put_one`] wrote; `quantum` is the one that holds, where the file says it.
+pub(super) fn get_one(
     rest: &mut &[u8],
-    usual: (i64, i64, u32),
+    usual: Usual,
     known: &mut i64,
+    quantum: Option<&mut Quantum>,
 ) -> Result<Option<Summary>, Why> {
     let (marks, tail) = rest.split_first().ok_or(CUT)?;
     *rest = tail;
@@ -164,7 +167,13 @@ fn get_one(
         return Ok(None);
     }
     let has = |bit| marks & bit != 0;
-    let all = PRESENT | OTHER_TIMES | FLAT | COUNTER | ANEW;
+    let mut all = PRESENT | OTHER_TIMES | FLAT | COUNTER | ANEW;
+    if let Some(quantum) = quantum {
+        all |= QUANTUM;
+        if has(QUANTUM) {
+            *quantum = (narrow(get(rest)?)?, narrow(get(rest)?)?);
+        }
+    }
     if !has(PRESENT) || marks & !all != 0 || (has(ANEW) && !has(COUNTER)) {
         return Err("unknown marks");
     }
@@ -236,14 +245,15 @@ fn get_counter(
     })
 }
 
-const CUT: Why = "it is cut off";
+pub(super) const CUT: Why = "it is cut off";
 const OVER: Why = "a number that is too large";
 
 fn less(from: i128, by: u128) -> Result<i128, Why> {
     from.checked_sub(narrow(by)?).ok_or(OVER)
 }
 
-fn narrow<T: TryFrom<u128>>(v: u128) -> Result<T, Why> {
+/// A number within its type.
+pub(super) fn narrow<T: TryFrom<u128>>(v: u128) -> Result<T, Why> {
     T::try_from(v).map_err(|_| OVER)
 }
 
@@ -270,7 +280,8 @@ fn put_signed(out: &mut Vec<u8>, v: i128) {
     put(out, ((v << 1) ^ (v >> 127)) as u128);
 }
 
-fn put(out: &mut Vec<u8>, mut v: u128) {
+/// Writes LEB128.
+pub(super) fn put(out: &mut Vec<u8>, mut v: u128) {
     while v >= 0x80 {
         out.push(v.to_le_bytes()[0] | 0x80);
         v >>= 7;
@@ -278,7 +289,8 @@ fn put(out: &mut Vec<u8>, mut v: u128) {
     out.push(v.to_le_bytes()[0]);
 }
 
-fn get(rest: &mut &[u8]) -> Result<u128, Why> {
+/// Reads LEB128.
+pub(super) fn get(rest: &mut &[u8]) -> Result<u128, Why> {
     let mut v = 0u128;
     for shift in (0..128).step_by(7) {
         let (byte, tail) = rest.split_first().ok_or(CUT)?;
@@ -289,4 +301,33 @@ fn get(rest: &mut &[u8]) -> Result<u128, Why> {
         }
     }
     Err(OVER)
+}
+
+/// What version 1 wrote, for the test that it is read.
+#[cfg(test)]
+mod tests_form {
+    use super::{SchemaId, Step, put, put_one, put_times, times};
+
+    /// The bytes of some steps, in order; all as wide as the first.
+    pub(in crate::history::summary) fn encode(schema: SchemaId, steps: &[Step]) -> Vec<u8> {
+        let width = steps.first().map_or(0, Vec::len);
+        let mut out = schema.0.to_le_bytes().to_vec();
+        put(&mut out, width as u128);
+        put(&mut out, steps.len() as u128);
+        let mut known = vec![0i64; width];
+        let mut before = 0i64;
+        for step in steps {
+            let usual = step.iter().flatten().max_by_key(|one| one.count);
+            let usual = usual.map_or((0, 0, 0), times);
+            put_times(&mut out, usual, before);
+            before = usual.0;
+            for (one, known) in step.iter().zip(&mut known) {
+                match one {
+                    Some(one) => put_one(&mut out, one, usual, known, None),
+                    None => out.push(0),
+                }
+            }
+        }
+        out
+    }
 }

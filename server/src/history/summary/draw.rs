@@ -232,12 +232,13 @@ impl<'a> Sources<'a> {
                     read.map(|read| (at, read))
                 });
                 match read {
-                    Some((at, mut read)) => {
-                        read.parts.retain(|part| self.within(part, at.step_s));
-                        if !read.parts.is_empty() {
+                    Some((at, read)) => {
+                        let mut found = summaries(read);
+                        found.retain(|part| self.within(part, at.step_s));
+                        if !found.is_empty() {
                             parts.step_s = parts.step_s.max(at.step_s);
                         }
-                        parts.parts.extend(read.parts);
+                        parts.parts.extend(found);
                     }
                     None => parts.damaged.extend(failed),
                 }
@@ -251,8 +252,8 @@ impl<'a> Sources<'a> {
         at: &SummaryAt,
         host: HostId,
     ) -> Result<Option<file::OfSeries>, Error> {
-        let column = |schema| history.column(schema, self.wanted.series);
-        file::read(&history.dir, at, host, column)
+        let column = |schema| history.column_of(schema, self.wanted.series);
+        file::read(&history.dir, at, Some(host), self.wanted.series, column)
     }
 
     /// Whether the step that a part is in touches the span.
@@ -276,7 +277,7 @@ impl<'a> Sources<'a> {
         if let Some(at) = at.filter(|_| parts.step_s >= HOUR_S) {
             match self.of_summary(history, at, host) {
                 Ok(Some(read)) if read.left_out == 0 => {
-                    parts.parts.extend(read.parts);
+                    parts.parts.extend(summaries(read));
                     return;
                 }
                 // The samples answer, and say what is damaged of them.
@@ -380,7 +381,16 @@ impl Drawn {
     }
 }
 
-fn decoded(bytes: &[u8], column: usize) -> Result<Vec<(i64, i64)>, dawnwatch_proto::Malformed> {
+/// The summaries of one host, which is the only one that was asked for.
+fn summaries(read: file::OfSeries) -> Vec<Summary> {
+    let parts = read.parts.into_iter();
+    parts.map(|(_, part)| part.summary).collect()
+}
+
+pub(super) fn decoded(
+    bytes: &[u8],
+    column: usize,
+) -> Result<Vec<(i64, i64)>, dawnwatch_proto::Malformed> {
     let block = Block::open(bytes)?;
     let samples = block.times_ms()?.into_iter().zip(block.column(column)?);
     Ok(in_order(samples.collect()))

@@ -3,9 +3,16 @@
 //! | part | content |
 //! |---|---|
 //! | header, 32 bytes | magic "DWSM", version u32, step in seconds u32, blocks left out u32, through u64, sealed i64; all LE |
-//! | blocks | one for each raw block that could be read, as [`super::bytes`] writes them |
-//! | directory | each block, sorted by host, 32 bytes: host u128, offset u64, length u32, CRC32C u32; all LE |
-//! | trailer, 12 bytes | number of blocks u32 LE, CRC32C of header and directory u32 LE, magic "DWSF" |
+//! | times | a region: the hosts and the times of their steps |
+//! | series | a region each, sorted by key |
+//! | directory | each region, 24 bytes: key u64 (of the times: the number of groups), offset u64, length u32, CRC32C of its table u32; all LE |
+//! | trailer, 12 bytes | number of regions u32 LE, CRC32C of header and directory u32 LE, magic "DWSF" |
+//!
+//! A region is a table with an entry a group of hosts, and then the groups' chunks, as [`super::columns`] writes them. An entry
+//! is the chunk's length u32 and CRC32C u32, in the region of times after the group's first host u128; all LE. A group that has
+//! nothing of a series has no bytes there. So one series of all hosts is two reads, and one of one host four small ones.
+//!
+//! Version 1 had a block a host, see [`super::old`]; it is read all the same.
 //!
 //! Its name says what a search must know, so that a start opens none of the tens of thousands:
 //! `THROUGH_SEALED_MIN_MAX.1h.dws`, or `.5m.dws`, times in Unix seconds, MIN and MAX of the samples.
@@ -14,27 +21,33 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use dawnwatch_engine::block::Block;
-use dawnwatch_proto::{HostId, Kind, SchemaId};
+use dawnwatch_proto::{HostId, SchemaId, Series};
 
-use super::bytes::{self, Step};
-use super::{FIVE_MINUTES_S, HOUR_S, Summary, reduce};
+use super::bytes::Why;
+use super::columns::{self, Part};
+use super::{FIVE_MINUTES_S, HOUR_S, make, old};
 use crate::history::Error;
 use crate::history::hour::HourFile;
 use crate::history::schemas::Schemas;
 
-const MAGIC: &[u8; 4] = b"DWSM";
-const END: &[u8; 4] = b"DWSF";
-pub(crate) const VERSION: u32 = 1;
-const HEADER: usize = 32;
-const ENTRY: usize = 32;
-const TRAILER: usize = 12;
+pub use super::whole::{check, write_without};
 
-/// Most blocks of a file that is read: 10,000 hosts, each with a hundred changes of schema in an hour.
-const BLOCKS_MAX: u32 = 1_000_000;
+pub(super) const MAGIC: &[u8; 4] = b"DWSM";
+pub(super) const END: &[u8; 4] = b"DWSF";
+pub(crate) const VERSION: u32 = 2;
+pub(super) const HEADER: usize = 32;
+pub(super) const ENTRY: usize = 24;
+pub(super) const TRAILER: usize = 12;
 
-/// Longest block that is read: 4,096 series in 360 steps take less.
-const BLOCK_BYTES_MAX: u32 = 64 * 1024 * 1024;
+/// Most regions of a file that is read: as many different series as 10,000 hosts of 2,000 could name would be a file that
+/// nobody can use; a fleet of one kind has some hundreds.
+const REGIONS_MAX: u32 = 1_000_000;
+
+/// Most groups of hosts of a file that is read: a million hosts.
+pub(super) const GROUPS_MAX: u64 = 1 << 14;
+
+/// Longest region that is read: a million hosts in an hour.
+const REGION_BYTES_MAX: u32 = 256 * 1024 * 1024;
 
 /// Which summary file, all from its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,115 +134,14 @@ pub fn write(
         step_s,
     };
     let path = dir.join(at.name());
-    crate::checkpoint::replace(&path, &content(&at, raw, schemas)).map_err(|source| Error::Io {
-        what: "write",
-        path,
-        source,
+    crate::checkpoint::replace(&path, &make::content(&at, raw, schemas)).map_err(|source| {
+        Error::Io {
+            what: "write",
+            path,
+            source,
+        }
     })?;
     Ok(at)
-}
-
-fn content(at: &SummaryAt, raw: &HourFile, schemas: &Schemas) -> Vec<u8> {
-    let mut out = vec![0; HEADER];
-    let mut directory = Vec::new();
-    let (mut count, mut left_out) = (0u32, 0u32);
-    for block in &raw.footer.blocks {
-        let read = raw.read(block).ok();
-        let made = read.and_then(|bytes| of_block(&bytes, block.schema, schemas, at.step_s));
-        let Some(made) = made else {
-            left_out += 1;
-            continue;
-        };
-        directory.extend(block.host.0.to_le_bytes());
-        directory.extend((out.len() as u64).to_le_bytes());
-        directory.extend(u32::try_from(made.len()).unwrap_or(u32::MAX).to_le_bytes());
-        directory.extend(crc32c::crc32c(&made).to_le_bytes());
-        out.extend(made);
-        count += 1;
-    }
-    end(at, out, &directory, count, left_out)
-}
-
-/// Puts the header before the blocks, directory and trailer behind them.
-fn end(at: &SummaryAt, mut out: Vec<u8>, directory: &[u8], count: u32, left_out: u32) -> Vec<u8> {
-    let mut header = MAGIC.to_vec();
-    for word in [VERSION, at.step_s, left_out] {
-        header.extend(word.to_le_bytes());
-    }
-    header.extend(at.through.to_le_bytes());
-    header.extend(at.sealed_s.to_le_bytes());
-    out[..HEADER].copy_from_slice(&header);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&header), directory);
-    out.extend(directory);
-    out.extend(count.to_le_bytes());
-    out.extend(crc.to_le_bytes());
-    out.extend(END);
-    out
-}
-
-/// Writes a file anew without some hosts, in its place, if they are in it. Says whether they were.
-///
-/// # Errors
-/// Where it cannot be read or written: the old one stays.
-pub fn write_without(
-    dir: &Path,
-    at: &SummaryAt,
-    gone: impl Fn(HostId) -> bool,
-) -> Result<bool, Error> {
-    let path = dir.join(at.name());
-    let damaged = |why: &str| Error::Damaged {
-        path: path.clone(),
-        why: why.to_owned(),
-    };
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        opened => opened.map_err(|source| Error::Io {
-            what: "open",
-            path: path.clone(),
-            source,
-        })?,
-    };
-    let (old, left_out) = directory(&file, at).map_err(damaged)?;
-    let entries = old.as_chunks::<ENTRY>().0;
-    if !entries.iter().any(|entry| gone(host_of(entry))) {
-        return Ok(false);
-    }
-    let mut out = vec![0; HEADER];
-    let (mut kept, mut count) = (Vec::new(), 0u32);
-    for entry in entries.iter().filter(|entry| !gone(host_of(entry))) {
-        let bytes = block(&file, entry).map_err(damaged)?;
-        let mut entry = *entry;
-        entry[16..24].copy_from_slice(&(out.len() as u64).to_le_bytes());
-        kept.extend(entry);
-        out.extend(bytes);
-        count += 1;
-    }
-    let bytes = end(at, out, &kept, count, left_out);
-    crate::checkpoint::replace(&path, &bytes).map_err(|source| Error::Io {
-        what: "write",
-        path: path.clone(),
-        source,
-    })?;
-    Ok(true)
-}
-
-/// The summaries of a raw block; none where it does not decode or nobody knows its series.
-fn of_block(raw: &[u8], schema: SchemaId, schemas: &Schemas, step_s: u32) -> Option<Vec<u8>> {
-    let known = schemas.get(schema)?;
-    let block = Block::open(raw).ok()?;
-    let times = block.times_ms().ok()?;
-    let mut steps: std::collections::BTreeMap<i64, Step> = std::collections::BTreeMap::new();
-    let width = block.columns();
-    for i in 0..width {
-        let kind = known.series().get(i).map_or(Kind::Gauge, |one| one.kind);
-        let values = block.column(i).ok()?;
-        let samples = in_order(times.iter().copied().zip(values).collect());
-        for (start, summary) in reduce(&samples, kind, step_s) {
-            steps.entry(start).or_insert_with(|| vec![None; width])[i] = Some(summary);
-        }
-    }
-    let steps: Vec<Step> = steps.into_values().collect();
-    Some(bytes::encode(schema, &steps))
 }
 
 /// Samples in order of time, each time once: a host's clock may have been set back between two rows.
@@ -239,24 +151,26 @@ pub(super) fn in_order(mut samples: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
     samples
 }
 
-/// What a summary file says of one series of a host.
+/// What a summary file says of one series.
 #[derive(Debug)]
 pub struct OfSeries {
-    /// Its summaries, not joined.
-    pub parts: Vec<Summary>,
+    /// Its summaries, not joined, each with its host.
+    pub parts: Vec<(HostId, Part)>,
     /// Raw blocks, of any host, that could not be read when the file was made.
     pub left_out: u32,
 }
 
-/// Reads the summaries of one series of a host: the one that `column` names for a schema. None where the file is gone.
+/// Reads the summaries of one series: of one host, or of all. `column` finds it in a schema, which files of version 1 ask.
+/// None where the file is gone.
 ///
 /// # Errors
 /// [`Error::Damaged`] says what is wrong with the file.
 pub fn read(
     dir: &Path,
     at: &SummaryAt,
-    host: HostId,
-    column: impl Fn(SchemaId) -> Option<usize>,
+    host: Option<HostId>,
+    series: &Series,
+    column: impl Fn(SchemaId) -> Option<(usize, (u32, u32))>,
 ) -> Result<Option<OfSeries>, Error> {
     let path = dir.join(at.name());
     let damaged = |why: &str| Error::Damaged {
@@ -273,104 +187,187 @@ pub fn read(
             source,
         })?,
     };
-    let (directory, left_out) = directory(&file, at).map_err(damaged)?;
-    let mut parts = Vec::new();
-    let entries = directory.as_chunks::<ENTRY>().0;
-    let from = entries.partition_point(|entry| host_of(entry) < host);
-    for entry in entries[from..].iter().take_while(|e| host_of(e) == host) {
-        let block = block(&file, entry).map_err(damaged)?;
-        let Some(i) = column(bytes::schema(&block).map_err(damaged)?) else {
-            continue;
+    let found = Contents::read(&file, at).and_then(|contents| {
+        let left_out = word(&contents.header, 12);
+        let parts = match contents.version() {
+            old::VERSION => old::parts(&file, &contents.directory, host, column)?,
+            _ => parts(&file, &contents.directory, host, series)?,
         };
-        for step in bytes::decode(&block).map_err(damaged)? {
-            parts.extend(step.get(i).copied().flatten());
-        }
-    }
-    Ok(Some(OfSeries { parts, left_out }))
+        Ok(OfSeries { parts, left_out })
+    });
+    found.map(Some).map_err(damaged)
 }
 
-fn host_of(entry: &[u8; ENTRY]) -> HostId {
+fn parts(
+    file: &File,
+    directory: &[u8],
+    host: Option<HostId>,
+    series: &Series,
+) -> Result<Vec<(HostId, Part)>, Why> {
+    let entries = directory.as_chunks::<ENTRY>().0;
+    let (times, all) = entries.split_first().ok_or("it has no times")?;
+    let groups = long(times, 0);
+    if groups > GROUPS_MAX {
+        return Err("more groups of hosts than there can be");
+    }
+    let groups = usize::try_from(groups).unwrap_or(0);
+    let key = columns::key(series);
+    let mut out = Vec::new();
+    let Ok(found) = all.binary_search_by_key(&key, |entry| long(entry, 0)) else {
+        return Ok(out);
+    };
+    let times = Region::open(file, times, groups, 24)?;
+    let series = Region::open(file, &all[found], groups, 8)?;
+    let which = match host {
+        None => 0..groups,
+        Some(host) => {
+            let after = times.table.chunks_exact(24);
+            let after = after.take_while(|entry| first_of(entry) <= host).count();
+            after.saturating_sub(1)..after
+        }
+    };
+    // All of it at once where all of it is wanted.
+    let whole = host.is_none();
+    let (times, series) = (
+        times.chunks(which.clone(), whole)?,
+        series.chunks(which, whole)?,
+    );
+    for (times, chunk) in times.iter().zip(&series) {
+        if chunk.is_empty() {
+            continue;
+        }
+        let hosts = columns::hosts(times)?;
+        columns::parts(chunk, &hosts, host, |host, part| out.push((host, part)))?;
+    }
+    Ok(out)
+}
+
+fn first_of(entry: &[u8]) -> HostId {
     HostId(entry.first_chunk().map_or(0, |b| u128::from_le_bytes(*b)))
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+/// A region, and its checked table.
+pub(super) struct Region<'a> {
+    file: &'a File,
+    pub(super) offset: u64,
+    pub(super) length: usize,
+    table: Vec<u8>,
+    entry: usize,
+}
+
+impl Region<'_> {
+    pub(super) fn open<'a>(
+        file: &'a File,
+        entry: &[u8; ENTRY],
+        groups: usize,
+        wide: usize,
+    ) -> Result<Region<'a>, Why> {
+        let (offset, length, crc) = (long(entry, 8), word(entry, 16), word(entry, 20));
+        let size = groups * wide;
+        if length > REGION_BYTES_MAX || (length as usize) < size {
+            return Err("a region is too long, or shorter than its table");
+        }
+        let table = exact(file, offset, size)?;
+        if crc32c::crc32c(&table) != crc {
+            return Err("a table is damaged");
+        }
+        Ok(Region {
+            file,
+            offset,
+            length: length as usize,
+            table,
+            entry: wide,
+        })
+    }
+
+    /// The checked chunks of some groups, in one read where `whole`.
+    pub(super) fn chunks(
+        &self,
+        which: std::ops::Range<usize>,
+        whole: bool,
+    ) -> Result<Vec<Vec<u8>>, Why> {
+        let all = match whole {
+            true => exact(self.file, self.offset, self.length)?,
+            false => Vec::new(),
+        };
+        let (mut at, mut out) = (self.table.len(), Vec::new());
+        for (number, entry) in self.table.chunks_exact(self.entry).enumerate() {
+            let words = &entry[self.entry - 8..];
+            let (length, crc) = (word(words, 0) as usize, word(words, 4));
+            let end = at.checked_add(length).filter(|end| *end <= self.length);
+            let end = end.ok_or("a chunk is too long")?;
+            if which.contains(&number) {
+                let chunk = match whole {
+                    true => all[at..end].to_vec(),
+                    false => exact(self.file, self.offset + at as u64, length)?,
+                };
+                if crc32c::crc32c(&chunk) != crc {
+                    return Err("a chunk is damaged");
+                }
+                out.push(chunk);
+            }
+            at = end;
+        }
+        Ok(out)
+    }
+}
+
+pub(super) fn exact(file: &File, offset: u64, length: usize) -> Result<Vec<u8>, Why> {
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, offset)
+        .map_err(|_| "it is cut off")?;
+    Ok(bytes)
+}
+
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     let four = bytes.get(at..).and_then(|b| b.first_chunk::<4>());
     four.map_or(0, |b| u32::from_le_bytes(*b))
 }
 
-fn long(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn long(bytes: &[u8], at: usize) -> u64 {
     let eight = bytes.get(at..).and_then(|b| b.first_chunk::<8>());
     eight.map_or(0, |b| u64::from_le_bytes(*b))
 }
 
-/// The checked directory of a file, and how many blocks were left out of it.
-fn directory(file: &File, at: &SummaryAt) -> Result<(Vec<u8>, u32), &'static str> {
-    let cut = |_| "it is cut off";
-    let length = file.metadata().map_err(|_| "its length is unknown")?.len();
-    let (mut header, mut trailer) = ([0; HEADER], [0; TRAILER]);
-    file.read_exact_at(&mut header, 0).map_err(cut)?;
-    let end = length.checked_sub(TRAILER as u64).ok_or("too short")?;
-    file.read_exact_at(&mut trailer, end).map_err(cut)?;
-    if header[..4] != MAGIC[..] {
-        return Err("not a summary file");
-    }
-    if word(&header, 4) != VERSION {
-        return Err("written by another version");
-    }
-    let count = word(&trailer, 0);
-    let size = u64::from(count) * ENTRY as u64;
-    let from = end.checked_sub(size).filter(|from| *from >= HEADER as u64);
-    let from = from.filter(|_| trailer[8..] == END[..] && count <= BLOCKS_MAX);
-    let from = from.ok_or("its end is missing")?;
-    let mut directory = vec![0; usize::try_from(size).unwrap_or(0)];
-    file.read_exact_at(&mut directory, from).map_err(cut)?;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&header), &directory);
-    if crc != word(&trailer, 4) {
-        return Err("its directory is damaged");
-    }
-    if (word(&header, 8), long(&header, 16)) != (at.step_s, at.through) {
-        return Err("its name is another file's");
-    }
-    Ok((directory, word(&header, 12)))
+/// The checked header and directory of a file.
+pub(super) struct Contents {
+    pub(super) header: Vec<u8>,
+    pub(super) directory: Vec<u8>,
 }
 
-fn block(file: &File, entry: &[u8; ENTRY]) -> Result<Vec<u8>, &'static str> {
-    let (offset, length, crc) = (long(entry, 16), word(entry, 24), word(entry, 28));
-    if length > BLOCK_BYTES_MAX {
-        return Err("a block is too long");
+impl Contents {
+    pub(super) fn version(&self) -> u32 {
+        word(&self.header, 4)
     }
-    let mut bytes = vec![0; length as usize];
-    file.read_exact_at(&mut bytes, offset)
-        .map_err(|_| "it is cut off")?;
-    if crc32c::crc32c(&bytes) == crc {
-        Ok(bytes)
-    } else {
-        Err("a block is damaged")
-    }
-}
 
-/// Reads a whole summary file; returns how many raw blocks were left out of it.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check(path: &Path, at: &SummaryAt) -> Result<u32, String> {
-    let file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
-    let (directory, left_out) = directory(&file, at)?;
-    let mut offset = HEADER as u64;
-    for entry in directory.as_chunks::<ENTRY>().0 {
-        if long(entry, 16) != offset {
-            return Err("its directory skips bytes".to_owned());
+    pub(super) fn read(file: &File, at: &SummaryAt) -> Result<Contents, Why> {
+        let length = file.metadata().map_err(|_| "its length is unknown")?.len();
+        let header = exact(file, 0, HEADER)?;
+        let end = length.checked_sub(TRAILER as u64).ok_or("too short")?;
+        let trailer = exact(file, end, TRAILER)?;
+        if header[..4] != MAGIC[..] {
+            return Err("not a summary file");
         }
-        let block = block(&file, entry)?;
-        offset += block.len() as u64;
-        bytes::schema(&block)?;
-        bytes::decode(&block)?;
+        let entry = match word(&header, 4) {
+            old::VERSION => old::ENTRY,
+            VERSION => ENTRY,
+            _ => return Err("written by another version"),
+        };
+        let count = word(&trailer, 0);
+        let size = u64::from(count) * entry as u64;
+        let from = end.checked_sub(size).filter(|from| *from >= HEADER as u64);
+        let from = from.filter(|_| trailer[8..] == END[..] && count <= REGIONS_MAX);
+        let from = from.ok_or("its end is missing")?;
+        let directory = exact(file, from, usize::try_from(size).unwrap_or(0))?;
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&header), &directory);
+        if crc != word(&trailer, 4) {
+            return Err("its directory is damaged");
+        }
+        if (word(&header, 8), long(&header, 16)) != (at.step_s, at.through) {
+            return Err("its name is another file's");
+        }
+        Ok(Contents { header, directory })
     }
-    let length = file.metadata().map_err(|error| error.to_string())?.len();
-    if length != offset + (directory.len() + TRAILER) as u64 {
-        return Err("bytes between its blocks and its directory".to_owned());
-    }
-    Ok(left_out)
 }
 
 /// Removes a file; one that is gone is well.

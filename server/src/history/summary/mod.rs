@@ -3,18 +3,25 @@
 //! All of it is integers of the series' raw values, so that parts put together are what the whole would have been.
 //!
 //! - here: what a summary is, of samples and of parts.
-//! - [`bytes`]: the form of a host's summaries in a file.
-//! - [`mod@file`]: the file format.
+//! - [`bytes`]: the form of a summary in a file; [`columns`]: that of many, series by series.
+//! - [`mod@file`]: the file format; [`old`]: the one before it.
+//! - `make`: how a file is put together; `whole`: looked through, or written anew without some hosts.
 //! - [`keep`]: when files are made and removed.
 //! - [`draw`]: a series over a span, from samples or summaries.
+//! - [`fleet`]: one series of all hosts over a span.
 //!
 //! Caveat: parts whose samples lie in turn (late data beside data in time, within one hour) count a counter's growth by the
 //! larger part alone.
 
 pub mod bytes;
+pub mod columns;
 pub mod draw;
 pub mod file;
+pub mod fleet;
 pub mod keep;
+mod make;
+mod old;
+mod whole;
 
 use std::collections::BTreeMap;
 

@@ -303,13 +303,63 @@ fn a_file_byte_by_byte() {
     assert_eq!(got, GOLDEN_FILE);
 }
 
-/// Header; schema, three series in two steps; one directory entry; trailer.
+/// Header; times of one host; three series, each a table and a chunk; directory; trailer.
 const GOLDEN_FILE: &str = concat!(
+    "4457534d02000000100e0000000000000100000000000000740e000000000000",
+    "070000000000000000000000000000001d0000001222dfe2",
+    "010700000000000000000000000000000002e09db6030001a09c010001",
+    "04000000ef4516c4050a0500",
+    "05000000377971e00da6270d0e",
+    "0800000074dd0d5e250104b60605a802",
+    "0100000000000000200000000000000035000000baec0725",
+    "06db6795e225964255000000000000000c0000004dceb5c2",
+    "3ff39924a33ff0af61000000000000000d000000aa1e1047",
+    "815910318d360ef66e0000000000000010000000a4a09922",
+    "040000000340579044575346",
+);
+
+/// The same as version 1 wrote it: header; schema, three series in two steps; one directory entry; trailer.
+const VERSION_1: &str = concat!(
     "4457534d01000000100e0000000000000100000000000000740e000000000000",
     "bdd151f761ee55e50302e09db603000105b6060da627050aa09c01000105a8020d0e0500",
     "07000000000000000000000000000000200000000000000024000000d9ba04ac",
     "010000001eeb30a444575346",
 );
+
+/// A summary of version 1 answers as the one that is written today, for one host and for all.
+#[test]
+fn a_file_of_version_1_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    push(&history, 1, 359..361);
+    seal(&history, 1, 3_700);
+    let path = &files(dir.path(), ".dws")[0];
+    let at = SummaryAt::of_name(path.file_name().unwrap().to_str().unwrap()).unwrap();
+    let read = |column: usize, host| {
+        let schema = schema();
+        let series = &schema.series()[column];
+        let found = |id| history.column_of(id, series);
+        let read = file::read(&dir.path().join("history"), &at, host, series, found);
+        read.unwrap().unwrap().parts
+    };
+    let all = |host| (0..3).map(|column| read(column, host)).collect::<Vec<_>>();
+    let today = (all(None), all(Some(HOST)), all(Some(HostId(8))));
+    let bytes: Vec<u8> = (0..VERSION_1.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&VERSION_1[i..i + 2], 16).unwrap())
+        .collect();
+    fs::write(path, bytes).unwrap();
+    assert_eq!((all(None), all(Some(HOST)), all(Some(HostId(8)))), today);
+    assert_eq!(today.0, today.1, "one host is all there are");
+    assert_eq!(file::check(path, &at), Ok(0), "read by verify");
+    let dir = dir.path().join("history");
+    let without = |gone| file::write_without(&dir, &at, |host| host == gone).unwrap();
+    assert!(!without(HostId(8)) && without(HOST) && !without(HOST));
+    assert!(all(None).iter().all(Vec::is_empty), "nothing is left of it");
+    assert_eq!(file::check(path, &at), Ok(0), "and the file is whole");
+    assert_eq!(today.0[0][0].1.quantum, (1, 4));
+    assert!(today.2.iter().all(Vec::is_empty), "no other host is in it");
+}
 
 #[test]
 fn names_are_taken_back_and_others_are_not() {
@@ -427,10 +477,15 @@ fn a_damaged_summary_stops_no_start_and_is_made_anew() {
     let path = files(dir.path(), ".1h.dws").pop().unwrap();
     let whole = fs::read(&path).unwrap();
     let at = SummaryAt::of_name(path.file_name().unwrap().to_str().unwrap()).unwrap();
+    // Every series of every host: damage concerns those that it is in.
     let read = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        file::read(&dir.path().join("history"), &at, HOST, |_| Some(0))
+        let dir = dir.path().join("history");
+        let schema = schema();
+        let mut all = schema.series().iter();
+        all.try_for_each(|series| file::read(&dir, &at, None, series, |_| None).map(drop))
     };
+    assert!(read(&whole).is_ok());
     for i in 0..whole.len() {
         let mut flipped = whole.clone();
         flipped[i] ^= 1 << (i % 8);
@@ -551,4 +606,148 @@ fn summaries_go_after_three_years() {
     assert_eq!(files(dir.path(), ".dws").len(), 0);
     // Nothing older than the head is known, so its samples answer, those that could not be read among them.
     assert_eq!(draw(&history, 0, 10).samples, 300, "the head");
+}
+
+/// Hosts over three groups, each with its own level; every tenth has another schema with another quantum.
+fn fleet(dir: &Path) -> (History, Vec<HostId>) {
+    let history = open(dir);
+    let other = Schema::new(vec![
+        Series::new("y_bytes", Kind::Gauge),
+        Series::new("x_bytes", Kind::Gauge).quantum(1, 2),
+    ]);
+    let hosts: Vec<HostId> = (1..=150).map(|number| HostId(number << 64)).collect();
+    for (host, number) in hosts.iter().zip(1i64..) {
+        let plain = number % 10 != 0;
+        let schema = if plain { schema() } else { other.clone() };
+        history.schema(*host, &schema).unwrap();
+        for i in 0..400i64 {
+            let level = number * 1_000 + noise(i);
+            let values = match plain {
+                true => vec![level, i * number, 5],
+                false => vec![5, level / 2],
+            };
+            let row = Row {
+                time_ms: i * 10_000,
+                schema: schema.id(),
+                values: values.into(),
+                position: u64::try_from(i / 150).unwrap() + 1,
+            };
+            history.push(*host, row, history.through());
+        }
+    }
+    (history, hosts)
+}
+
+/// What `fleet` says of a host, reckoned by hand: minimum, mean, maximum, last.
+fn by_hand(number: i64) -> [f64; 4] {
+    let level = |i: i64| {
+        let level = number * 1_000 + noise(i);
+        if number % 10 == 0 {
+            (level / 2) as f64 / 2.0
+        } else {
+            level as f64 / 4.0
+        }
+    };
+    let all: Vec<f64> = (0..400).map(level).collect();
+    let least = all.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = all.iter().copied().fold(0.0, f64::max);
+    [least, all.iter().sum::<f64>() / 400.0, most, all[399]]
+}
+
+#[test]
+fn a_series_of_all_hosts_is_what_its_samples_come_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (history, hosts) = fleet(dir.path());
+    let series = history.named("x_bytes").unwrap();
+    let day = (
+        Timestamp::UNIX_EPOCH,
+        Timestamp::from_second(86_400).unwrap(),
+    );
+    let check = |history: &History, what: &str| {
+        let found = history.fleet(&series, day, &|host| host);
+        assert_eq!((found.hosts.len(), found.damaged.len()), (150, 0), "{what}");
+        for (host, number) in hosts.iter().zip(1i64..) {
+            let one = &found.hosts[host];
+            let [least, mean, most, last] = by_hand(number);
+            assert_eq!(
+                (one.samples, one.min, one.max, one.last),
+                (400, Some(least), most, Some(last)),
+                "{what}: host {number}"
+            );
+            assert!((one.mean - mean).abs() < 1e-6, "{what}: host {number}");
+        }
+    };
+    check(&history, "in the head");
+    let sealing = history.begin_seal();
+    check(&history, "while it is being sealed");
+    history
+        .seal(&sealing, 9, Timestamp::from_second(4_000).unwrap())
+        .unwrap();
+    check(&history, "in an hour file alone");
+    history.summarise().unwrap();
+    check(&history, "in summaries");
+    history.expire_now();
+    check(&history, "samples gone");
+
+    let rates = history.fleet(&history.named("x_total").unwrap(), day, &|host| host);
+    assert_eq!(rates.hosts.len(), 135, "every tenth host has none");
+    let third = rates.hosts[&hosts[2]];
+    assert_eq!((third.mean, third.max, third.min), (0.3, 0.3, None));
+    let early = {
+        let second = Timestamp::from_second(1).unwrap();
+        // The second host is the first one, set up anew.
+        let merged = |host| if host == hosts[1] { hosts[0] } else { host };
+        history.fleet(&series, (day.0, second), &merged)
+    };
+    assert_eq!(early.hosts[&hosts[2]].samples, 360, "the whole first hour");
+    assert_eq!(
+        early.hosts[&hosts[0]].samples, 720,
+        "and that of its other name"
+    );
+    assert_eq!(early.hosts.len(), 149);
+    assert_eq!(history.named("x_byte"), None);
+    assert_eq!(history.notations_with("_bytes", 9), ["x_bytes", "y_bytes"]);
+}
+
+#[test]
+fn hosts_leave_a_file_of_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let (history, hosts) = fleet(dir.path());
+    seal(&history, 9, 4_000);
+    let path = files(dir.path(), ".dws").remove(0);
+    let at = SummaryAt::of_name(path.file_name().unwrap().to_str().unwrap()).unwrap();
+    let series = history.named("x_bytes").unwrap();
+    let folder = dir.path().join("history");
+    let read = || {
+        let read = file::read(&folder, &at, None, &series, |_| None);
+        read.unwrap().unwrap().parts
+    };
+    let before = read();
+    // A whole group, and some of the next one.
+    let gone = |host: HostId| hosts[..70].contains(&host) || host == hosts[149];
+    assert!(file::write_without(&folder, &at, gone).unwrap());
+    let kept: Vec<_> = before
+        .iter()
+        .filter(|(host, _)| !gone(*host))
+        .copied()
+        .collect();
+    assert_eq!(read(), kept);
+    assert_eq!(file::check(&path, &at), Ok(0));
+    let one = file::read(&folder, &at, Some(hosts[70]), &series, |_| None);
+    assert_eq!(one.unwrap().unwrap().parts, kept[..2]);
+}
+
+#[test]
+fn a_percentile_is_of_all_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let (history, hosts) = fleet(dir.path());
+    let series = history.named("x_bytes").unwrap();
+    let day = (
+        Timestamp::UNIX_EPOCH,
+        Timestamp::from_second(86_400).unwrap(),
+    );
+    let found = history.percentiles(hosts[..1].iter().copied(), &series, day, 0.95);
+    let mut all: Vec<i64> = (0..400).map(|i| 1_000 + noise(i)).collect();
+    all.sort_unstable();
+    assert!((found[&hosts[0]] - all[380] as f64 / 4.0).abs() < 1e-9);
 }

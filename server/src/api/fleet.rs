@@ -1,0 +1,194 @@
+//! One series of all hosts.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State as Shared;
+use dawnwatch_proto::api::{Fleet, FleetHost};
+use dawnwatch_proto::{HostId, Series};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use super::State;
+use super::answer::{Answer, Failure, Query, bad, not_found, unavailable};
+use crate::history::summary::fleet::{OfFleet, whole_hours};
+
+/// Most hosts in one answer: more than one server watches.
+const HOSTS_MAX: usize = 20_000;
+
+/// Longest span whose 95th percentile is reckoned: samples are read for it, a long weekend of them.
+const P95_HOURS_MAX: i64 = 72;
+
+/// Series that are named where a text fits several.
+const SUGGESTIONS: usize = 8;
+
+/// The share that `p95` stands for.
+const P95: f64 = 0.95;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    series: String,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    by: Option<By>,
+    top: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum By {
+    Max,
+    Mean,
+    Min,
+    Last,
+    P95,
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            By::Max => "max",
+            By::Mean => "mean",
+            By::Min => "min",
+            By::Last => "last",
+            By::P95 => "p95",
+        }
+    }
+
+    /// What a host is sorted by, greater first.
+    fn rank(self, host: &FleetHost) -> Option<f64> {
+        match self {
+            By::Max => Some(host.max),
+            By::Mean => Some(host.mean),
+            By::Min => host.min.map(|min| -min),
+            By::Last => host.last,
+            By::P95 => host.p95,
+        }
+    }
+}
+
+pub(super) async fn fleet(
+    Shared(state): Shared<Arc<State>>,
+    Query(wanted): Query<Wanted>,
+) -> Answer<Fleet> {
+    let to = wanted.to.unwrap_or_else(|| state.clock.wall());
+    let from = wanted.from.unwrap_or_else(|| {
+        to.saturating_sub(SignedDuration::from_hours(24))
+            .unwrap_or(Timestamp::MIN)
+    });
+    if from >= to {
+        return Err(bad(format!(
+            "the span from {from} to {to} is empty: give an earlier --from"
+        )));
+    }
+    let by = wanted.by.unwrap_or(By::Max);
+    if by == By::P95 && to.duration_since(from) > SignedDuration::from_hours(P95_HOURS_MAX) {
+        return Err(bad(format!(
+            "p95 reads every sample: ask for at most {P95_HOURS_MAX} h, or by max, mean, min or last"
+        )));
+    }
+    let top = wanted.top.unwrap_or(HOSTS_MAX).clamp(1, HOSTS_MAX);
+    let work = move || reckon(&state, &wanted.series, (from, to), by, top);
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| unavailable("the history could not be read; see the server's log"))?
+        .map(Json)
+}
+
+fn reckon(
+    state: &State,
+    notation: &str,
+    (from, to): (Timestamp, Timestamp),
+    by: By,
+    top: usize,
+) -> Result<Fleet, Failure> {
+    let series = find(state, notation)?;
+    let OfFleet { hosts, damaged } = state
+        .history
+        .fleet(&series, (from, to), &|host| state.identity.as_host(host));
+    for damage in &damaged {
+        tracing::warn!(damage, "part of the history cannot be read");
+    }
+    let names = names(state);
+    let p95 = match by {
+        By::P95 => {
+            let hosts = hosts.keys().copied();
+            state.history.percentiles(hosts, &series, (from, to), P95)
+        }
+        By::Max | By::Mean | By::Min | By::Last => BTreeMap::new(),
+    };
+    let hosts_total = hosts.len() as u64;
+    let mut hosts: Vec<FleetHost> = hosts
+        .into_iter()
+        .map(|(host, total)| FleetHost {
+            host,
+            name: names
+                .get(&host)
+                .map_or_else(|| host.to_string(), |name| (*name).clone()),
+            samples: total.samples,
+            min: total.min,
+            mean: total.mean,
+            max: total.max,
+            last: total.last,
+            p95: p95.get(&host).copied(),
+        })
+        .collect();
+    hosts.sort_by(|a, b| most_first(by, a, b));
+    hosts.truncate(top);
+    let (from, to) = whole_hours(from, to);
+    Ok(Fleet {
+        series: series.to_string(),
+        kind: series.kind,
+        zone: state.published.view().now.zone.clone(),
+        from,
+        to,
+        by: by.name().to_owned(),
+        hosts,
+        hosts_total,
+        damaged: damaged.len() as u64,
+    })
+}
+
+fn most_first(by: By, a: &FleetHost, b: &FleetHost) -> Ordering {
+    let rank = |host| by.rank(host).unwrap_or(f64::NEG_INFINITY);
+    rank(b)
+        .total_cmp(&rank(a))
+        .then_with(|| a.name.cmp(&b.name))
+}
+
+/// Names by id, also of retired hosts.
+fn names(state: &State) -> BTreeMap<HostId, String> {
+    let view = state.published.view();
+    let all = view.hosts.iter().chain(&view.retired);
+    all.map(|host| (host.id, host.name.clone())).collect()
+}
+
+/// A series by its whole notation, or by a part of it that fits only one of all that any host has.
+fn find(state: &State, notation: &str) -> Result<Series, Failure> {
+    if let Some(series) = state.history.named(notation) {
+        return Ok(series);
+    }
+    let fitting = state.history.notations_with(notation, SUGGESTIONS + 1);
+    match &fitting[..] {
+        [one] => {
+            let found = state.history.named(one);
+            found.ok_or_else(|| not_found("series", notation, std::iter::empty()))
+        }
+        [] => {
+            let known = state.history.notations_with("", HOSTS_MAX);
+            Err(not_found(
+                "series",
+                notation,
+                known.iter().map(String::as_str),
+            ))
+        }
+        [..] => {
+            let mut failure = bad(format!(
+                "several series fit {notation:?}: name one of them, with its labels"
+            ));
+            failure.1.suggestions = fitting.into_iter().take(SUGGESTIONS).collect();
+            Err(failure)
+        }
+    }
+}

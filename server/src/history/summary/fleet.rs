@@ -1,0 +1,403 @@
+//! One series of all hosts over a span of whole hours: a night's maximum of a fleet, without reading its samples.
+//!
+//! Summaries answer, one read an hour file; samples only of the hour that is not sealed, and where a summary is missing.
+//! Percentiles cannot be put together from summaries: [`History::percentiles`] reads the samples of every host.
+
+use std::collections::BTreeMap;
+
+use dawnwatch_proto::{HostId, Kind, MISSING, SchemaId, Series};
+use jiff::Timestamp;
+
+use super::columns::Part;
+use super::draw::decoded;
+use super::file::in_order;
+use super::{HOUR_S, Shape, Summary, file, reduce, start_of};
+use crate::history::hour::HourFile;
+use crate::history::query::Column;
+use crate::history::{History, Sealing};
+
+/// What a series came to on one host.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Total {
+    /// Samples behind it.
+    pub samples: u64,
+    /// Lowest value; none of a counter.
+    pub min: Option<f64>,
+    /// Mean value; of a counter its mean rate a second.
+    pub mean: f64,
+    /// Highest value; of a counter its steepest rate.
+    pub max: f64,
+    /// Last value; none of a counter.
+    pub last: Option<f64>,
+}
+
+/// One series of all hosts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OfFleet {
+    /// By host; those without a sample in the span are not in it.
+    pub hosts: BTreeMap<HostId, Total>,
+    /// Parts of the span that could not be read, in words.
+    pub damaged: Vec<String>,
+}
+
+/// A span of whole hours, milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Hours {
+    from: i64,
+    to: i64,
+}
+
+impl Hours {
+    fn of(from: Timestamp, to: Timestamp) -> Hours {
+        let last = start_of(to.as_millisecond().saturating_sub(1), HOUR_S);
+        Hours {
+            from: start_of(from.as_millisecond(), HOUR_S),
+            to: last.saturating_add(i64::from(HOUR_S) * 1_000),
+        }
+    }
+
+    fn meets(self, min_ms: i64, max_ms: i64) -> bool {
+        max_ms >= self.from && min_ms < self.to
+    }
+
+    fn has(self, time_ms: i64) -> bool {
+        (self.from..self.to).contains(&time_ms)
+    }
+}
+
+/// The whole hours that a span touches.
+#[must_use]
+pub fn whole_hours(from: Timestamp, to: Timestamp) -> (Timestamp, Timestamp) {
+    let hours = Hours::of(from, to);
+    let at = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+    (at(hours.from), at(hours.to))
+}
+
+impl History {
+    /// A series that some host has or had, by its whole notation, name and labels.
+    #[must_use]
+    pub fn named(&self, notation: &str) -> Option<Series> {
+        let name = notation.split('{').next().unwrap_or(notation);
+        self.schemas.find(|one| {
+            // Cheap before dear: a fleet has many thousands of series.
+            one.name == name && one.to_string() == notation
+        })
+    }
+
+    /// The notations in which a text stands, of all series that any host has or had, each once; no more than `most`.
+    #[must_use]
+    pub fn notations_with(&self, text: &str, most: usize) -> Vec<String> {
+        self.schemas.notations_with(text, most)
+    }
+
+    /// What a series came to on every host, in the whole hours that a span touches. `as_host` says which host it is that a
+    /// host's samples count for: another one where somebody said that they are the same.
+    #[must_use]
+    pub fn fleet(
+        &self,
+        series: &Series,
+        (from, to): (Timestamp, Timestamp),
+        as_host: &dyn Fn(HostId) -> HostId,
+    ) -> OfFleet {
+        let hours = Hours::of(from, to);
+        let mut sums = Sums::new(series.kind, hours, as_host);
+        // The head first, then the files, the summaries last: what is sealed or expires in between is in a later one.
+        let head = self.head().all();
+        let files = self.files();
+        let known = self.summaries();
+        let sealed = files.last().map_or(0, |file| file.footer.through);
+        let raw: BTreeMap<u64, _> = files.iter().map(|f| (f.footer.through, f)).collect();
+        for at in known.values().filter(|at| at.step_s == HOUR_S) {
+            if !at.meets(hours.from, hours.to) {
+                continue;
+            }
+            let column = |schema| self.column_of(schema, series);
+            let file = raw.get(&at.through);
+            match file::read(&self.dir, at, None, series, column) {
+                Ok(Some(read)) if read.left_out == 0 || file.is_none() => {
+                    for (host, part) in read.parts {
+                        sums.add(host, part);
+                    }
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.forget(at);
+                    if file.is_none() {
+                        sums.damaged.push(error.to_string());
+                    }
+                }
+            }
+            if let Some(file) = file {
+                self.of_samples(file, series, &mut sums);
+            }
+        }
+        for file in files.iter() {
+            if !known.contains_key(&(file.footer.through, HOUR_S)) {
+                self.of_samples(file, series, &mut sums);
+            }
+        }
+        for part in &head {
+            self.of_head(part, sealed, series, &mut sums);
+        }
+        // Their rows leave the files little by little.
+        for host in self.erased() {
+            sums.hosts.remove(&host);
+        }
+        sums.totals()
+    }
+
+    /// The samples of an hour file, where its summary does not answer.
+    fn of_samples(&self, file: &HourFile, series: &Series, sums: &mut Sums<'_>) {
+        let blocks = file.footer.blocks.iter();
+        let hours = sums.hours;
+        for at in blocks.filter(|at| hours.meets(at.min_ms, at.max_ms)) {
+            let Some((column, quantum)) = self.column_of(at.schema, series) else {
+                continue;
+            };
+            match file.column(at, column).map(in_order) {
+                Ok(samples) => sums.reduce(at.host, &samples, quantum),
+                Err(error) => sums.damaged.push(error.to_string()),
+            }
+        }
+    }
+
+    /// The rows of the head, those that are in a file already left out.
+    fn of_head(&self, head: &Sealing, sealed: u64, series: &Series, sums: &mut Sums<'_>) {
+        // Hosts of one kind have one schema, and rows of one host nearly always.
+        let mut columns: BTreeMap<SchemaId, Option<Column>> = BTreeMap::new();
+        let mut column = |schema: SchemaId| {
+            *columns
+                .entry(schema)
+                .or_insert_with(|| self.column_of(schema, series))
+        };
+        for (host, rows) in head.iter() {
+            for mini in rows.minis.iter().filter(|mini| mini.position > sealed) {
+                if !sums.hours.meets(mini.min_ms, mini.max_ms) {
+                    continue;
+                }
+                let Some((i, quantum)) = column(mini.schema) else {
+                    continue;
+                };
+                match decoded(&mini.bytes, i) {
+                    Ok(samples) => sums.reduce(*host, &samples, quantum),
+                    Err(why) => sums.damaged.push(why.to_string()),
+                }
+            }
+            let (mut values, mut counted) = (Vec::new(), (1, 1));
+            for row in rows.raw.iter().filter(|row| row.position > sealed) {
+                if let Some((i, quantum)) = column(row.schema)
+                    && let Some(value) = row.values.get(i)
+                {
+                    counted = quantum;
+                    values.push((row.time_ms, *value));
+                }
+            }
+            sums.reduce(*host, &in_order(values), counted);
+        }
+    }
+
+    /// The value that a share of the samples of each host stay at or below, in a span: by reading them. Of counters, their
+    /// rates.
+    #[must_use]
+    pub fn percentiles(
+        &self,
+        hosts: impl Iterator<Item = HostId>,
+        series: &Series,
+        (from, to): (Timestamp, Timestamp),
+        share: f64,
+    ) -> BTreeMap<HostId, f64> {
+        let mut out = BTreeMap::new();
+        for host in hosts {
+            // In the host's own quantum, which may be another than the next one's.
+            let own = self.series(host).into_iter();
+            let own = { own }.find(|one| one.name == series.name && one.labels == series.labels);
+            let series = own.as_ref().unwrap_or(series);
+            let read = self.read(host, series, from, to);
+            let values = crate::history::query::values(series, &read.raw);
+            let mut values: Vec<f64> = values.into_iter().filter_map(|(_, value)| value).collect();
+            if values.is_empty() {
+                continue;
+            }
+            #[allow(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a place in a list of at most some thousands"
+            )]
+            let place = ((values.len() - 1) as f64 * share.clamp(0.0, 1.0)).ceil() as usize;
+            let (_, value, _) = values.select_nth_unstable_by(place, f64::total_cmp);
+            out.insert(host, *value);
+        }
+        out
+    }
+}
+
+/// What is known of every host so far.
+struct Sums<'a> {
+    as_host: &'a dyn Fn(HostId) -> HostId,
+    kind: Kind,
+    hours: Hours,
+    hosts: BTreeMap<HostId, Sum>,
+    damaged: Vec<String>,
+}
+
+/// Of one host, in the unit of the series: two parts may be counted in different quanta.
+#[derive(Debug, Clone, Copy)]
+struct Sum {
+    count: u64,
+    min: f64,
+    max: f64,
+    /// Values added up; of a counter what it grew by.
+    sum: f64,
+    /// First and last sample: time, and raw value with its quantum.
+    first: (i64, f64),
+    last: (i64, f64),
+}
+
+impl<'a> Sums<'a> {
+    fn new(kind: Kind, hours: Hours, as_host: &'a dyn Fn(HostId) -> HostId) -> Sums<'a> {
+        Sums {
+            as_host,
+            kind,
+            hours,
+            hosts: BTreeMap::new(),
+            damaged: Vec::new(),
+        }
+    }
+
+    fn reduce(&mut self, host: HostId, samples: &[(i64, i64)], quantum: (u32, u32)) {
+        let from = samples.partition_point(|(time, _)| *time < self.hours.from);
+        let to = samples.partition_point(|(time, _)| *time < self.hours.to);
+        let samples: Vec<_> = samples[from..to]
+            .iter()
+            .filter(|(_, value)| *value != MISSING)
+            .copied()
+            .collect();
+        for summary in reduce(&samples, self.kind, HOUR_S).into_values() {
+            self.add(host, Part { summary, quantum });
+        }
+    }
+
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a value is shown and judged, never counted on"
+    )]
+    fn add(&mut self, host: HostId, part: Part) {
+        let Part { summary, quantum } = part;
+        if !self.hours.has(start_of(summary.first.0, HOUR_S)) {
+            return;
+        }
+        let unit = f64::from(quantum.0) / f64::from(quantum.1.max(1));
+        let scaled = |raw: i64| raw as f64 * f64::from(quantum.0) / f64::from(quantum.1.max(1));
+        let Summary {
+            count, first, last, ..
+        } = summary;
+        let (min, max, sum) = match (self.kind, summary.shape) {
+            (Kind::Gauge, Shape::Gauge { min, max, sum }) => {
+                (scaled(min), scaled(max), sum as f64 * unit)
+            }
+            (Kind::Counter, Shape::Counter { increase, steepest }) => {
+                let rate = steepest.map(|one| one.by as f64 * unit / (one.ms as f64 / 1_000.0));
+                (0.0, rate.unwrap_or(0.0), increase as f64 * unit)
+            }
+            (Kind::Gauge, Shape::Counter { .. }) | (Kind::Counter, Shape::Gauge { .. }) => return,
+        };
+        let new = Sum {
+            count: u64::from(count),
+            min,
+            max,
+            sum,
+            first: (first.0, scaled(first.1)),
+            last: (last.0, scaled(last.1)),
+        };
+        let is_counter = self.kind == Kind::Counter;
+        self.hosts
+            .entry((self.as_host)(host))
+            .and_modify(|known| known.join(&new, is_counter))
+            .or_insert(new);
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "as above")]
+    fn totals(self) -> OfFleet {
+        let total = |of: &Sum| match self.kind {
+            Kind::Gauge => Some(Total {
+                samples: of.count,
+                min: Some(of.min),
+                mean: of.sum / of.count.max(1) as f64,
+                max: of.max,
+                last: Some(of.last.1),
+            }),
+            Kind::Counter => {
+                let seconds = (of.last.0 - of.first.0) as f64 / 1_000.0;
+                // A single count has nothing to be compared with.
+                (seconds > 0.0).then(|| Total {
+                    samples: of.count,
+                    min: None,
+                    mean: of.sum / seconds,
+                    max: of.max,
+                    last: None,
+                })
+            }
+        };
+        let hosts = self.hosts.iter();
+        let mut damaged = self.damaged;
+        damaged.sort();
+        damaged.dedup();
+        OfFleet {
+            hosts: hosts
+                .filter_map(|(host, of)| Some((*host, total(of)?)))
+                .collect(),
+            damaged,
+        }
+    }
+}
+
+impl Sum {
+    /// Adds a part; parts come mostly in order of time. What a counter grew by between two parts counts where one follows
+    /// the other.
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds")]
+    fn join(&mut self, other: &Sum, is_counter: bool) {
+        self.count += other.count;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.sum += other.sum;
+        if is_counter {
+            let between = match () {
+                () if other.first.0 > self.last.0 => Some((self.last, other.first)),
+                () if self.first.0 > other.last.0 => Some((other.last, self.first)),
+                () => None,
+            };
+            if let Some((before, after)) = between {
+                let grown = match after.1 >= before.1 {
+                    true => after.1 - before.1,
+                    false => after.1.max(0.0),
+                };
+                self.sum += grown;
+                let seconds = (after.0 - before.0) as f64 / 1_000.0;
+                self.max = self.max.max(grown / seconds);
+            }
+        }
+        if other.last.0 >= self.last.0 {
+            self.last = other.last;
+        }
+        if other.first.0 < self.first.0 {
+            self.first = other.first;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_are_whole() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let hours = whole_hours(at("2026-10-05T18:10:00Z"), at("2026-10-06T08:00:00Z"));
+        assert_eq!(
+            hours,
+            (at("2026-10-05T18:00:00Z"), at("2026-10-06T08:00:00Z"))
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! `tests/bench query`: how long answers take, ours through the real API and the peers' through theirs. Prints one Markdown
+//! table.
+//!
+//! Our history is written by the server's own library, hour after hour, as if the hosts that joined had sent it: 24 hours of
+//! 1,000 hosts cannot be fed in minutes. Then a real server is started on it. The peers are fed 66 minutes over their wire,
+//! which is what they can take in the time; their answers are of that.
+//!
+//! Caveats: everything lies in the page cache; each question is asked over a connection of its own, ours over a Unix socket.
+
+mod build;
+
+use std::time::Duration;
+
+use clap::Parser;
+use dawnwatch_tests::bench::fleet::{Times, join_all};
+use dawnwatch_tests::bench::http::To;
+use dawnwatch_tests::bench::ours::Ours;
+use dawnwatch_tests::bench::peer::{Form, Kind, Load, Peer};
+use dawnwatch_tests::bench::process::{cpu, raise_open_files};
+use dawnwatch_tests::bench::table::{heading, load, median};
+use dawnwatch_tests::bench::{ms_since, now};
+use dawnwatch_tests::faketime::real_now;
+
+/// How often each question is asked after the first time.
+const REPEATS: usize = 9;
+
+/// Hours of the night.
+const NIGHT: i64 = 14;
+
+/// Ticks that the peers are fed.
+const PEER_TICKS: u64 = 400;
+
+/// What is measured.
+#[derive(Debug, Parser)]
+#[command(name = "bench-query")]
+struct Line {
+    /// Hosts of 70 series each.
+    #[arg(long, default_value_t = 1_000)]
+    hosts: u64,
+    /// Hours of history; the night needs 14, and one series a day.
+    #[arg(long, default_value_t = 24)]
+    hours: u64,
+    /// Leaves the peers out.
+    #[arg(long)]
+    alone: bool,
+}
+
+/// How long the answers to one question took.
+#[derive(Debug, Clone)]
+struct Answered {
+    first_ms: f64,
+    p50_ms: f64,
+    max_ms: f64,
+    cpu_ms: f64,
+    bytes: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let line = Line::parse();
+    raise_open_files();
+    let load_before = load();
+    let dir = tempfile::tempdir()?;
+    let ours = ours(&line, dir.path())?;
+    let mut peers = Vec::new();
+    for kind in [Kind::Prometheus, Kind::Victoria] {
+        if !line.alone {
+            peers.push((kind, theirs(kind, &line, &dir.path().join(kind.command()))?));
+        }
+    }
+    print(&line, &ours, &peers, &load_before);
+    Ok(())
+}
+
+/// Asks a question ten times.
+fn ask(to: &To, pid: u32, path: &str) -> anyhow::Result<Answered> {
+    let mut times = Vec::new();
+    let (mut first_ms, mut bytes) = (0.0, 0);
+    let mut before = Duration::ZERO;
+    for number in 0..=REPEATS {
+        let began = now();
+        bytes = to.body(path)?.len();
+        let took = ms_since(began);
+        if number == 0 {
+            first_ms = took;
+            before = cpu(pid)?;
+        } else {
+            times.push(took);
+        }
+    }
+    let spent = cpu(pid)? - before;
+    Ok(Answered {
+        first_ms,
+        p50_ms: median(&times),
+        max_ms: times.iter().copied().fold(0.0, f64::max),
+        cpu_ms: spent.as_secs_f64() * 1e3 / f64::from(u32::try_from(REPEATS)?),
+        bytes,
+    })
+}
+
+fn ours(line: &Line, dir: &std::path::Path) -> anyhow::Result<Vec<Answered>> {
+    let data = dir.join("ours");
+    let mut ours = Ours::start(&data, &[])?;
+    let join_line = ours.join_line(line.hosts)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let now_ms = real_now().as_millisecond();
+    // The last hour that has ended.
+    let end_ms = now_ms.div_euclid(3_600_000) * 3_600_000;
+    let address = ours.address.to_string();
+    let states = dir.join("hosts");
+    let joined = join_all(
+        &states,
+        &address,
+        &join_line,
+        0..line.hosts,
+        Times::backlog(0, now_ms),
+    );
+    let members = runtime.block_on(joined)?;
+    let ids = members
+        .iter()
+        .map(|member| member.host())
+        .collect::<Vec<_>>();
+    ours.stop()?;
+    build::write(&data, &ids, line.hours, end_ms)?;
+    ours.again()?;
+    ours.until_ready()?;
+    let at = |ms: i64| jiff::Timestamp::from_millisecond(ms);
+    let span = |hours: i64| {
+        anyhow::Ok(format!(
+            "from={}&to={}",
+            at(end_ms - hours * 3_600_000)?,
+            at(end_ms)?
+        ))
+    };
+    let name = &members[members.len() / 2].name;
+    let (day, night) = (span(24)?, span(NIGHT)?);
+    let (to, pid) = (ours.api(), ours.pid());
+    let mut out = Vec::new();
+    for path in [
+        format!("/api/v1/history?host={name}&series=cpu_user&{day}&points=9000"),
+        format!("/api/v1/fleet?series=cpu_user&{night}&by=max"),
+        format!("/api/v1/fleet?series=cpu_user&{night}&by=max&top=10"),
+        format!("/api/v1/fleet?series=cpu_user&{night}&by=p95&top=10"),
+    ] {
+        out.push(ask(&to, pid, &path)?);
+    }
+    // All series of a host are so many questions; ten times all of them.
+    let path =
+        |series: &str| format!("/api/v1/history?host={name}&series={series}&{day}&points=1440");
+    let mut all = Answered {
+        first_ms: 0.0,
+        p50_ms: 0.0,
+        max_ms: 0.0,
+        cpu_ms: 0.0,
+        bytes: 0,
+    };
+    for series in dawnwatch_tests::bench::g1::NAMES {
+        let one = ask(&to, pid, &path(series))?;
+        all.first_ms += one.first_ms;
+        all.p50_ms += one.p50_ms;
+        all.max_ms += one.max_ms;
+        all.cpu_ms += one.cpu_ms;
+        all.bytes += one.bytes;
+    }
+    out.insert(1, all);
+    Ok(out)
+}
+
+fn theirs(kind: Kind, line: &Line, dir: &std::path::Path) -> anyhow::Result<Vec<Answered>> {
+    let mut peer = Peer::start(kind, &dir.join("data"))?;
+    let times = Times::backlog(PEER_TICKS, real_now().as_millisecond());
+    let load = Load::new(line.hosts, 0..PEER_TICKS, times, Form::Hosts(20));
+    load.send(peer.address)?;
+    std::thread::sleep(Duration::from_secs(15));
+    peer.kill();
+    peer.again()?;
+    peer.until_ready()?;
+    std::thread::sleep(Duration::from_secs(2));
+    let at = real_now().as_second();
+    let host = line.hosts / 2;
+    let mut out = Vec::new();
+    for text in [
+        format!("cpu_user{{hostname=\"host_{host:04}\"}}[4100s]"),
+        format!("{{hostname=\"host_{host:04}\"}}[4100s]"),
+        "max_over_time(cpu_user[4100s])".to_owned(),
+        "topk(10, max_over_time(cpu_user[4100s]))".to_owned(),
+        "topk(10, quantile_over_time(0.95, cpu_user[4100s]))".to_owned(),
+    ] {
+        out.push(ask(&peer.http(), peer.pid(), &peer.query(&text, at))?);
+    }
+    Ok(out)
+}
+
+#[allow(clippy::print_stdout, reason = "the table is what this program is for")]
+fn print(line: &Line, ours: &[Answered], peers: &[(Kind, Vec<Answered>)], load_before: &str) {
+    println!("{}", heading(load_before));
+    println!(
+        "G1: {} hosts x 70 series; ours {} h, the peers 66 min; first / median of {REPEATS} / most, in ms; CPU of one",
+        line.hosts, line.hours
+    );
+    println!();
+    println!("| question | dawnwatch | Prometheus | VictoriaMetrics | goal |");
+    println!("|---|---|---|---|---|");
+    let shown = |one: Option<&Answered>| match one {
+        Some(one) => format!(
+            "{:.2} / **{:.2}** / {:.2} (CPU {:.1}; {} KB)",
+            one.first_ms,
+            one.p50_ms,
+            one.max_ms,
+            one.cpu_ms,
+            one.bytes / 1_000
+        ),
+        None => "-".to_owned(),
+    };
+    for (i, (what, goal)) in QUESTIONS.iter().enumerate() {
+        let peer = |kind| {
+            let found = peers.iter().find(|(one, _)| *one == kind);
+            shown(found.and_then(|(_, answers)| answers.get(i)))
+        };
+        println!(
+            "| {what} | {} | {} | {} | {goal} |",
+            shown(ours.get(i)),
+            peer(Kind::Prometheus),
+            peer(Kind::Victoria)
+        );
+    }
+}
+
+const QUESTIONS: [(&str, &str); 5] = [
+    ("one series raw; ours 24 h, theirs 66 min", "<= 0.3"),
+    (
+        "all 70 series of a host, ours one after the other, 24 h in 1,440 points each; theirs raw, 66 min",
+        "",
+    ),
+    (
+        "the highest of each host; ours a night of 14 h, theirs 66 min",
+        "<= 5",
+    ),
+    ("of these the first ten", ""),
+    (
+        "the first ten by the 95th percentile, from samples; ours 14 h, theirs 66 min",
+        "",
+    ),
+];
