@@ -16,7 +16,7 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most shapes of log lines a host has (DESIGN section 8).
 pub const TEMPLATES_MAX: usize = 5_000;
 
-/// Most processes in one table: the ten busiest, the ten largest, and room.
+/// Most processes in one table: the five busiest, the five largest, and what earlier agents told: ten of each.
 pub const PROCESSES_MAX: usize = 64;
 
 /// Something that happened on a host.

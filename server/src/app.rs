@@ -34,6 +34,7 @@ use crate::ingest::Ingest;
 use crate::journal::{self, Journal, Submit, Written};
 use crate::notify::{self, Outbox};
 use crate::published::Published;
+use crate::reserve::Reserve;
 use crate::targets::Targets;
 use crate::vitals::Gauges;
 use crate::watch::{self, Recovered, Tools, Watch};
@@ -115,11 +116,13 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     let (identity, first) = Identity::open(&options.data.join("identity"), clock.wall(), &names)?;
     let identity = Arc::new(identity);
     let outbox = start::outbox(&settings, &tx)?;
+    // Before anything is written: it may be what makes room for that.
+    let reserve = Arc::new(Reserve::open(&options.data));
     let disk: Arc<dyn dawnwatch_segment::Disk> = Arc::new(dawnwatch_segment::RealDisk);
     // Before recovery: opening cuts off a torn tail, which was never acknowledged.
     let (log, _) = journal::open(&disk, &options.data)?;
     let (groups, inbox) = std_mpsc::sync_channel(journal::GROUPS);
-    let rooms = start::recover(&options, &outbox, &tx, log.next_position())?;
+    let rooms = start::recover(&options, &outbox, &tx, log.next_position(), &reserve)?;
     let start::Rooms {
         recovered,
         history,
@@ -140,6 +143,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         groups,
         refusing: false,
         gauges: Arc::clone(&gauges),
+        reserve,
     };
     recovered.watch.send_pending();
     let mut threads = Threads::start(journal, rx, release, recovered.watch, inbox)?;

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Stamper};
 use crate::plain;
+use crate::reserve::Reserve;
 use crate::vitals::Gauges;
 
 pub use held::Held;
@@ -228,6 +229,8 @@ pub struct Journal {
     pub refusing: bool,
     /// Told how long things take.
     pub gauges: Arc<Gauges>,
+    /// Room for what is not brought by streams.
+    pub reserve: Arc<Reserve>,
 }
 
 /// Where the watch asks for journal segments to be released: frames below this are in two checkpoints.
@@ -282,6 +285,7 @@ impl Journal {
                 let _ = reply.send(());
             }
             self.log.release(release.load(Ordering::Acquire))?;
+            self.reserve.look(last_sync);
             if stop {
                 break;
             }
@@ -314,7 +318,7 @@ impl Journal {
     }
 
     fn take_stream(&mut self, mut input: Input, stream: Arc<Stream>, pending: &mut Pending) {
-        if stream.refused.load(Ordering::Relaxed) {
+        if stream.refused.load(Ordering::Relaxed) || self.reserve.is_given() {
             stream.refuse();
             return;
         }
@@ -378,7 +382,7 @@ impl Journal {
         }
         self.stamper.skip(inputs.len() as u64 - 1);
         let payload = frame(at, inputs.len(), &pending.bytes);
-        match self.log.append(&payload) {
+        match self.append(&payload) {
             Ok(frame) => {
                 self.gauges.sync(|| self.log.sync())?;
                 let (bytes, group) = (payload.len() as u64, Group { at, inputs });
@@ -402,6 +406,19 @@ impl Journal {
                 Ok(Err(Full))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Journal {
+    /// Writes a frame, in reserved room where the disk is full.
+    fn append(&mut self, payload: &[u8]) -> Result<u64, dawnwatch_segment::Error> {
+        match self.log.append(payload) {
+            Err(error) if error.is_full() && self.reserve.give() => {
+                self.log.heal()?;
+                self.log.append(payload)
+            }
+            done => done,
         }
     }
 }

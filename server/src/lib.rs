@@ -44,6 +44,7 @@ pub mod nights;
 pub mod notify;
 mod plain;
 pub mod published;
+pub mod reserve;
 pub mod supervisor;
 pub mod targets;
 pub mod verify;

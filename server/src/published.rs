@@ -8,6 +8,8 @@ use dawnwatch_engine::View;
 use dawnwatch_proto::api::NightHead;
 use tokio::sync::watch;
 
+use crate::reserve::Reserve;
+
 /// The latest view, and what position it stands at.
 #[derive(Debug)]
 pub struct Published {
@@ -15,18 +17,20 @@ pub struct Published {
     position: watch::Sender<u64>,
     nights: Mutex<Vec<NightHead>>,
     halted: AtomicBool,
+    reserve: Arc<Reserve>,
 }
 
 impl Published {
     /// Starts with the nights that are on disk.
     #[must_use]
-    pub fn new(view: View, nights: Vec<NightHead>) -> Published {
+    pub fn new(view: View, nights: Vec<NightHead>, reserve: Arc<Reserve>) -> Published {
         let position = watch::Sender::new(0);
         Published {
             view: ArcSwap::from_pointee(view),
             position,
             nights: Mutex::new(nights),
             halted: AtomicBool::new(false),
+            reserve,
         }
     }
 
@@ -45,6 +49,12 @@ impl Published {
     #[must_use]
     pub fn halted(&self) -> bool {
         self.halted.load(Ordering::Relaxed)
+    }
+
+    /// The room that is kept for a full disk.
+    #[must_use]
+    pub fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// Adds a night that was sealed.

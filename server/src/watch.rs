@@ -174,6 +174,8 @@ pub struct Watch {
     checkpoint_bytes: u64,
     sealed_hour: Option<i64>,
     sealer: Option<JoinHandle<Result<(), history::Error>>>,
+    /// When files that have lived long enough were last removed while the disk was full.
+    expired_hour: Option<i64>,
     /// Findings about the server that wait for room in the journal's queue.
     notices: Vec<Notice>,
 }
@@ -359,6 +361,7 @@ impl Watch {
         let mut told = false;
         loop {
             match work(self) {
+                Err(error) if error.is_full() && self.tools.published.reserve().give() => {}
                 Err(error) if error.is_full() && self.may_wait() => {
                     if !told {
                         tracing::error!(%error, "disk full, judging waits until there is room");

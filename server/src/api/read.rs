@@ -34,6 +34,15 @@ pub(crate) fn present(state: &State) -> Now {
             "the server's disk is full: nothing is taken in or judged until space is freed in";
         now.notices
             .insert(0, format!("{text} {}", state.data.display()));
+    } else if state.published.reserve().is_given() {
+        let wanted = state.published.reserve().wanted_bytes() / (1024 * 1024);
+        now.notices.insert(
+            0,
+            format!(
+                "the server's disk is full: agents keep what they measure until {wanted} MiB are free in {}; judging and messages go on in reserved room",
+                state.data.display()
+            ),
+        );
     }
     now.notices.extend(state.targets.notices());
     now.notices.extend(state.history.erasing_told());

@@ -23,6 +23,7 @@ use crate::identity::First;
 use crate::index::{Index, Poke};
 use crate::keep::clean;
 use crate::keep::restored::Restored;
+use crate::reserve::Reserve;
 use crate::vitals::Gauges;
 use crate::{history, ledger};
 
@@ -382,12 +383,14 @@ pub(super) fn recover(
     outbox: &SharedOutbox,
     journal: &mpsc::Sender<Submit>,
     next_frame: u64,
+    reserve: &Arc<Reserve>,
 ) -> Result<Rooms, Failed> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let (history, mut damage) = History::open(&disk, &options.data)?;
     let history = Arc::new(history);
     let nights = nights::list(&options.data)?;
-    let published = Arc::new(Published::new(Engine::new().view(Clock.wall()), nights));
+    let view = Engine::new().view(Clock.wall());
+    let published = Arc::new(Published::new(view, nights, Arc::clone(reserve)));
     let release: journal::Release = Arc::new(AtomicU64::new(0));
     let stopping = Arc::new(AtomicBool::new(false));
     let (outbox, notices) = (Arc::clone(outbox), journal.clone());

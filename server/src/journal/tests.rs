@@ -164,6 +164,7 @@ fn start(disk: &SimDisk, first: Vec<Submit>) -> Stage {
         groups,
         refusing: false,
         gauges: Arc::new(crate::vitals::Gauges::new(dir())),
+        reserve: Arc::new(Reserve::none()),
     };
     let thread = std::thread::spawn(move || journal.run(inbox, &Release::default()));
     Stage {

@@ -28,8 +28,12 @@ impl Watch {
         let hour = self.hour();
         let sealed = *self.sealed_hour.get_or_insert(hour);
         if (hour != sealed || self.tools.history.is_heavy()) && self.sealer.is_none() {
-            self.sealed_hour = Some(hour);
-            self.begin_seal();
+            if self.tools.published.reserve().is_given() {
+                self.expire_only(hour);
+            } else {
+                self.sealed_hour = Some(hour);
+                self.begin_seal();
+            }
         }
         let due = self.at.boot_ms >= self.checkpoint_ms + CHECKPOINT_EVERY_MS;
         let much = self.checkpoint_bytes >= CHECKPOINT_EVERY_BYTES;
@@ -44,6 +48,15 @@ impl Watch {
     /// The hour of the last input, counted from 1970.
     pub(super) fn hour(&self) -> i64 {
         self.at.wall.as_second().div_euclid(3_600)
+    }
+
+    /// On a full disk the head keeps its rows: reserved room is not for them. What has lived long enough goes all the same.
+    fn expire_only(&mut self, hour: i64) {
+        if self.expired_hour.replace(hour) != Some(hour)
+            && let Err(error) = self.tools.history.expire(self.at.wall)
+        {
+            self.history_notice(format!("remove old history: {error}"));
+        }
     }
 
     fn begin_seal(&mut self) {

@@ -62,6 +62,7 @@ pub fn recover(tools: Tools, next_frame: u64) -> Result<Recovered, Error> {
         checkpoint_bytes: 0,
         sealed_hour: None,
         sealer: None,
+        expired_hour: None,
         notices: Vec::new(),
     };
     let (mut damage, replayed) = watch.rebuild(u64::MAX)?;

@@ -10,6 +10,7 @@ use dawnwatch_segment::{Log, RealDisk};
 use jiff::Timestamp;
 
 use super::*;
+use crate::reserve::Reserve;
 
 const HOST: HostId = HostId(7);
 const BEFORE: usize = 8;
@@ -148,7 +149,11 @@ impl Stage {
             disk: disk(),
             data: self.dir.path().to_owned(),
             history: Arc::new(history),
-            published: Arc::new(Published::new(Engine::new().view(at(0)), Vec::new())),
+            published: Arc::new(Published::new(
+                Engine::new().view(at(0)),
+                Vec::new(),
+                Arc::new(Reserve::none()),
+            )),
             notify: Box::new(move |n| sent.lock().unwrap().push(n.key)),
             notice: Box::new(move |notice| {
                 notices.lock().unwrap().push(notice);

@@ -36,6 +36,9 @@ async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
     let (age_ms, lag_ms) = (step_age_ms(&state), state.gauges.lag_ms());
     let wrong = if state.published.halted() {
         "the disk is full: nothing is taken in or judged until there is room\n".to_owned()
+    } else if state.published.reserve().is_given() {
+        "the disk is full: nothing is taken in from agents until there is room; judging goes on\n"
+            .to_owned()
     } else if lag_ms > LAG_MS_MAX {
         format!(
             "the disk is slow or stands still: what came in waits for it since {} s\n",
@@ -78,6 +81,12 @@ fn text(state: &State) -> String {
     );
     let halted = f64::from(u8::from(state.published.halted()));
     out.gauge("halted", "1 while a full disk holds everything up.", halted);
+    let refusing = f64::from(u8::from(state.published.reserve().is_given()));
+    out.gauge(
+        "refusing",
+        "1 while a full disk keeps the server from taking in what agents bring.",
+        refusing,
+    );
     out.gauge("hosts", "Hosts that are joined.", f64::from(view.now.hosts));
     out.gauge(
         "hosts_live",

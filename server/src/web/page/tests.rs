@@ -168,7 +168,11 @@ impl House {
             .collect();
         view.so_far = Arc::new(review);
         let (journal, _) = tokio::sync::mpsc::channel(1);
-        let published = Arc::new(Published::new(view, Vec::new()));
+        let published = Arc::new(Published::new(
+            view,
+            Vec::new(),
+            Arc::new(crate::reserve::Reserve::none()),
+        ));
         let identity = Arc::new(Identity::open(dir.path(), at(0), &[]).unwrap().0);
         let targets = Targets::new(Arc::clone(&identity), Arc::clone(&published));
         let history = Arc::new(history);

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use dawnwatch_proto::api::History;
+use dawnwatch_proto::api::{History, Host};
 use dawnwatch_tests::house::{Agent, Server, ServerOptions};
 use dawnwatch_tests::wait::until_true;
 use tokio::runtime::Runtime;
@@ -60,6 +60,12 @@ const SOON: Duration = Duration::from_secs(30);
 /// Slices of the first part; their median is what counts.
 const SLICES: u32 = 5;
 
+/// What the agent of collections alone is told.
+const COLLECTING: &str = "ping = false\n[logs]\njournald = false\nfiles = []";
+
+/// Ways that the agent of the product's pace pings besides that to its server and its gateway, if it has one.
+const TARGETS: &str = "[server]\npinger = \"real\"\n[[target]]\nname = \"one\"\naddress = \"127.0.0.2\"\n[[target]]\nname = \"two\"\naddress = \"127.0.0.3\"\n";
+
 /// How long the server is watched with all streams open and none of the hosts pushing: shorter than it takes to call a host
 /// silent.
 const IDLE: Duration = Duration::from_secs(10);
@@ -89,9 +95,9 @@ struct Line {
 struct Stage {
     runtime: Runtime,
     server: Server,
-    /// One tick a second, through a relay.
+    /// One tick a second through a relay, and nothing but collecting: what the peer does.
     quick: (Agent, Relay),
-    /// The product's own pace, through another.
+    /// The product's own pace, through another, with pings, logs and all else that an agent does.
     real: (Agent, Relay),
     /// The same subjects, and all subjects of ours.
     peers: [Exporter; 2],
@@ -112,6 +118,10 @@ struct Measured {
     quick: (f64, Passed),
     /// Ticks at the product's pace, and what they weighed.
     real: (f64, Passed),
+    /// CPU of the agent at the product's pace over a time.
+    whole: (Duration, Duration),
+    /// Series of the agent at the product's pace.
+    real_series: u32,
     /// CPU of the server over ticks pushed, at both rates, less what the same time costs idle.
     load: [(Duration, u64); 2],
     /// CPU of the server over the time before.
@@ -126,12 +136,16 @@ fn main() -> anyhow::Result<()> {
     sleep(WARM_UP);
     let mut measured = Measured::default();
     let (began, passed) = (now(), stage.real.1.passed());
+    let pid = stage.real.0.pid().context("the agent runs")?;
+    let before = Cpu::of(pid)?;
     beside_the_peers(&mut stage, &line, &mut measured)?;
     server_under_load(&stage, &line, dir.path(), &mut measured)?;
     measured.real = (
         (now() - began).as_secs_f64() / 10.0,
         stage.real.1.passed().since(passed),
     );
+    measured.whole = (Cpu::of(pid)?.since(&before), now() - began);
+    measured.real_series = series_of(&stage.server, "real")?;
     memory(&mut stage, &mut measured)?;
     table::print(&line, &measured, load_before.trim());
     Ok(())
@@ -150,21 +164,24 @@ fn set_up(dir: &Path) -> anyhow::Result<Stage> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let server = Server::start(&dir.join("server"), &ServerOptions::default());
+    let data = dir.join("server");
+    std::fs::create_dir(&data)?;
+    std::fs::write(data.join("dawnwatch.toml"), TARGETS)?;
+    let server = Server::start(&data, &ServerOptions::default());
     let token = server.token(2);
-    let agent = |name: &str, tick_ms: u64| -> anyhow::Result<(Agent, Relay)> {
+    let agent = |name: &str, tick_ms: u64, further: &str| -> anyhow::Result<(Agent, Relay)> {
         let mut agent = Agent::join(&dir.join(name), name, server.address, &token.join);
         let relay = runtime.block_on(Relay::start(server.address))?;
-        let servers = format!("servers = [\"{}\"]", relay.address);
-        agent.configure(tick_ms, &servers);
+        let further = format!("servers = [\"{}\"]\n{further}", relay.address);
+        agent.configure(tick_ms, &further);
         agent.start();
         until_true("the first acknowledgement", SOON, || {
             agent.log().contains("first sample acknowledged")
         });
         Ok((agent, relay))
     };
-    let quick = agent("quick", QUICK_MS)?;
-    let real = agent("real", REAL_MS)?;
+    let quick = agent("quick", QUICK_MS, COLLECTING)?;
+    let real = agent("real", REAL_MS, "")?;
     let all: Vec<&str> = SUBJECTS.into_iter().chain(FURTHER).collect();
     let peers = [
         runtime.block_on(Exporter::start(&SUBJECTS))?,
@@ -212,6 +229,13 @@ fn beside_the_peers(stage: &mut Stage, line: &Line, measured: &mut Measured) -> 
         measured.series[at + 1] = peer.series;
     }
     Ok(())
+}
+
+/// How many series a host's agent sends.
+fn series_of(server: &Server, name: &str) -> anyhow::Result<u32> {
+    let hosts: Vec<Host> = server.get("/api/v1/hosts")?;
+    let host = hosts.into_iter().find(|host| host.name == name);
+    Ok(host.context("the host is there")?.series)
 }
 
 fn look(pids: [u32; 3]) -> anyhow::Result<[Cpu; 3]> {
@@ -274,8 +298,8 @@ fn server_under_load(
 
 /// Memory at the end, of each where no twin shares its pages.
 fn memory(stage: &mut Stage, measured: &mut Measured) -> anyhow::Result<()> {
-    stage.real.0.kill();
-    measured.pss_kib[0] = pss_kib(stage.quick.0.pid().context("the agent runs")?)?;
+    stage.quick.0.kill();
+    measured.pss_kib[0] = pss_kib(stage.real.0.pid().context("the agent runs")?)?;
     let together = [
         pss_kib(stage.peers[0].pid())?,
         pss_kib(stage.peers[1].pid())?,

@@ -38,6 +38,7 @@ pub(crate) fn print(line: &Line, measured: &Measured, load_before: &str) {
 
 #[allow(clippy::print_stdout, reason = "the table is what this program is for")]
 fn cpu(measured: &Measured) {
+    let (spent, time) = measured.whole;
     let [ours, same, all] = measured.cpu.each_ref().map(|slices| median(slices));
     let [series, same_series, all_series] = measured.series;
     for (what, peer, peer_series, goal) in [
@@ -56,6 +57,12 @@ fn cpu(measured: &Measured) {
             ratio(ours, peer),
         );
     }
+    println!(
+        "| CPU with everything on, a tick every 10 s, pings every 2 s ({} series) | {:.0} us a second | node_exporter, scraped every 10 s: {:.0} us a second, and it pings nobody and reads no logs | | |",
+        measured.real_series,
+        micros(spent) / time.as_secs_f64(),
+        micros(same) / 10.0,
+    );
     let spread = |slices: &[Duration]| {
         let list: Vec<String> = slices
             .iter()
@@ -77,7 +84,7 @@ fn memory(measured: &Measured) {
         .map(|kib| u32::try_from(kib).unwrap_or(u32::MAX));
     let mib = |kib: u32| f64::from(kib) / 1024.0;
     println!(
-        "| memory (PSS) | {:.1} MiB | node_exporter: {:.1} MiB (all our subjects, text shared: {:.1}) | {:.2} | <= {PSS_MIB_MAX} MiB |",
+        "| memory (PSS), everything on | {:.1} MiB | node_exporter: {:.1} MiB (all our subjects, text shared: {:.1}) | {:.2} | <= {PSS_MIB_MAX} MiB |",
         mib(ours),
         mib(same),
         mib(all),
@@ -89,11 +96,15 @@ fn memory(measured: &Measured) {
 fn wire(measured: &Measured) {
     for (what, (ticks, passed), goal) in [
         (
-            "a tick every 10 s",
+            "a tick every 10 s, everything on",
             measured.real,
             format!("<= {TICK_BYTES_MAX} B"),
         ),
-        ("a tick every second", measured.quick, String::new()),
+        (
+            "a tick every second, collecting alone",
+            measured.quick,
+            String::new(),
+        ),
     ] {
         let each = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / ticks;
         println!(
