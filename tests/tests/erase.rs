@@ -97,7 +97,7 @@ impl Stage {
             (NAME, format!("ERROR {NAME} lost its payment gateway\n")),
             ("web01", "ERROR web01 lost its printer\n".to_owned()),
         ] {
-            let log = self.dir.path().join(format!("logs-{name}/app.log"));
+            let log = logs_of(self.dir.path(), name).join("app.log");
             let file = fs::File::options().append(true).open(log);
             let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
             written.expect("a line");
@@ -167,8 +167,13 @@ fn calendar(now: Timestamp) -> String {
     format!("[calendar]\nzone = \"{zone}\"\nhours = \"Mon-Sun {opens}-18:00\"\n")
 }
 
+/// Where a host's lines are written: a path that does not hold its name, which would stay known by it.
+fn logs_of(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("logs-{}", name.len()))
+}
+
 fn agent(dir: &Path, name: &str, server: &Server, clock: &FakeClock) -> Agent {
-    let logs = dir.join(format!("logs-{name}"));
+    let logs = logs_of(dir, name);
     fs::create_dir_all(&logs).expect("a directory");
     fs::write(logs.join("app.log"), format!("{OLD}\n")).expect("a line");
     let token = server.token(1);

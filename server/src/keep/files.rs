@@ -24,7 +24,7 @@ pub const LOG_SEGMENTS: [(&str, u64); 2] = [
 
 /// Files in the data directory itself that belong to it and hold nothing that has to be checked: locks, sockets, marks, secrets shown
 /// once, and what people write.
-pub const BESIDE: [&str; 9] = [
+pub const BESIDE: [&str; 10] = [
     "LOCK",
     "api.sock",
     "clean",
@@ -33,6 +33,7 @@ pub const BESIDE: [&str; 9] = [
     "first-join",
     "first-admin",
     "dawnwatch.toml",
+    crate::reserve::FILE,
     "lost+found",
 ];
 
