@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use dawnwatch_proto::api::{History, Host, NewToken, Now, Rule, Token, TokenState};
+use dawnwatch_proto::api::{History, Host, Incident, NewToken, Now, Rule, Token, TokenState};
 use dawnwatch_proto::pb::{self, from_agent};
 use dawnwatch_proto::{JoinLine, Kind, MESSAGE_BYTES_MAX, Schema, Series, Tick};
 use dawnwatch_tests::faketime::{FakeClock, real_now, sweep};
 use dawnwatch_tests::house::{Agent, Launch, Server, ServerOptions, binary};
 use dawnwatch_tests::mounts::{Tmpfs, fill};
 use dawnwatch_tests::needs::{self, Need};
+use dawnwatch_tests::receivers::Webhook;
 use dawnwatch_tests::stream::{Stream, batch, hello};
 use dawnwatch_tests::wait::{until, until_true};
 use jiff::SignedDuration;
@@ -736,6 +737,130 @@ fn a_full_disk_that_meets_a_new_host() {
     let stage = Stage { server, dir };
     let wide = whole(&stage, "wide01", "wide_7", ticks.len() as u64);
     assert_eq!((wide.samples, wide.repeated), (ticks.len() as u64, 0));
+}
+
+/// Longest wait while a disk is full: a silence, a message, and what agents wait before they come back.
+const FULL_WITHIN: Duration = Duration::from_secs(120);
+
+/// Agents of samples alone: nothing else of theirs is to be counted.
+const QUIET: &str = "ping = false\n[logs]\njournald = false\nfiles = []";
+
+#[test]
+#[allow(
+    clippy::too_many_lines,
+    reason = "one full disk from its beginning to its end"
+)]
+fn a_full_disk_stops_neither_judging_nor_messages() {
+    if !needs::are_met(&[Need::Mounts]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("it is there");
+    let disk = Tmpfs::mount(&dir.path().join("server"), "192m");
+    let webhook = Webhook::start();
+    let settings = format!(
+        "[[channel]]\nname = \"ops\"\ntype = \"webhook\"\nurl = \"http://{}/hook\"\n",
+        webhook.address
+    );
+    fs::write(disk.point.join("dawnwatch.toml"), settings).expect("it is there");
+    let mut server = Server::start(&disk.point, &ServerOptions::default());
+    let reserve = disk.point.join("reserve");
+    assert!(
+        fs::metadata(&reserve).expect("it is there").len() > 0,
+        "room is reserved"
+    );
+    let join = |name: &str| {
+        let line = server.token(1).join;
+        let mut agent = Agent::join(&dir.path().join(name), name, server.address, &line);
+        agent.configure(TICK_MS, QUIET);
+        agent.start();
+        agent
+    };
+    let (mut stays, mut dies) = (join("stays01"), join("dies01"));
+    let now = |server: &Server| -> Now { server.get("/api/v1/now").expect("the server answers") };
+    until_true("both to report", FULL_WITHIN, || {
+        now(&server).hosts_live == 2
+    });
+
+    let state = dir.path().join("wide01");
+    let line = server.token(1).join;
+    let _joined = Agent::join(&state, "wide01", server.address, &line);
+
+    let ballast = disk.point.join("ballast");
+    fill(&ballast, 1.0);
+    let told = |server: &Server| {
+        let notices = now(server).notices;
+        notices
+            .iter()
+            .any(|n| n.contains("agents keep what they measure"))
+    };
+    // The journal's segment has room for hours of two agents: a third one brings more than that.
+    let series = |i: usize| Series::new(&format!("wide_{i}"), Kind::Gauge);
+    let schema = Schema::new((0..WIDE).map(series).collect());
+    let many = WIDE_TICKS * i64::try_from(2 * WIDE_BATCHES).expect("few");
+    let ticks = ticks(&schema, many);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let address = server.address.to_string();
+    let sent = runtime.block_on(deliver(&state, &address, 9, &schema, &ticks));
+    let status = sent.1.expect_err("there is no room for all");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    until_true(
+        "the server to say that its disk is full",
+        FULL_WITHIN,
+        || told(&server),
+    );
+    assert_eq!(
+        fs::metadata(&reserve).expect("it is there").len(),
+        0,
+        "given back"
+    );
+
+    // What happens now is judged and told.
+    dies.kill();
+    let silent = until("the silence to be told", FULL_WITHIN, || {
+        let all: Vec<Incident> = server.get("/api/v1/incidents").ok()?;
+        all.into_iter().find(|i| i.name == "dies01")
+    });
+    until_true("the message", FULL_WITHIN, || {
+        webhook
+            .posted()
+            .iter()
+            .any(|posted| posted.body.to_string().contains(&silent.id))
+    });
+    let of_others = |server: &Server| -> Vec<Incident> {
+        let all: Vec<Incident> = server.get("/api/v1/incidents").expect("incidents");
+        all.into_iter().filter(|i| i.name == "stays01").collect()
+    };
+    assert!(told(&server), "it was full all the time");
+    assert!(of_others(&server).is_empty(), "{:?}", of_others(&server));
+
+    // A restart on the full disk finds room to start, and goes on refusing.
+    server = server.kill_and_start(&ServerOptions::default());
+    until_true("the server to say it again", FULL_WITHIN, || told(&server));
+
+    fs::remove_file(&ballast).expect("it is there");
+    until_true("room again", FULL_WITHIN, || !told(&server));
+    assert!(
+        fs::metadata(&reserve).expect("it is there").len() > 0,
+        "taken again"
+    );
+    let path = "/api/v1/history?host=stays01&series=node_load1&from=2020-01-01T00:00:00Z";
+    let whole = |server: &Server| -> History { server.get(path).expect("history") };
+    let before = whole(&server).samples;
+    until_true("the backlog and more", FULL_WITHIN, || {
+        whole(&server).samples >= before + 20 && now(&server).hosts_live >= 1
+    });
+    let history = whole(&server);
+    assert_eq!(history.repeated, 0);
+    let apart =
+        |pair: &[(jiff::Timestamp, Option<f64>)]| pair[1].0.duration_since(pair[0].0).as_secs();
+    let widest = history.points.windows(2).map(apart).max();
+    assert!(
+        widest.unwrap_or(0) <= 4,
+        "a hole of {widest:?} s: {:?}",
+        history.points
+    );
+    assert!(of_others(&server).is_empty(), "{:?}", of_others(&server));
+    stays.kill();
 }
 
 /// Waits until so many hosts report.
