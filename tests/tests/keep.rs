@@ -49,7 +49,10 @@ fn free_port() -> SocketAddr {
 }
 
 #[test]
-#[allow(clippy::too_many_lines, reason = "one life of a server, and its second")]
+#[allow(
+    clippy::too_many_lines,
+    reason = "one life of a server, and its second"
+)]
 fn restored_elsewhere_under_another_name_agents_go_on_without_joining_anew() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("server");
