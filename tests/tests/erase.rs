@@ -316,7 +316,7 @@ fn an_erased_host_stays_in_no_file_but_ledger_and_sealed_nights() {
         before,
         "what is the other's stays"
     );
-    let all = ["", "erased", "silent", "lost"].map(|words| stage.found(words));
+    let all = ["trouble", "erased", "silent", "printer"].map(|words| stage.found(words));
     assert!(
         all[1].iter().any(|(_, name, _)| name == "erased-1"),
         "{:?}",
@@ -340,7 +340,7 @@ fn an_erased_host_stays_in_no_file_but_ledger_and_sealed_nights() {
     until_true("the index to be whole", SOON, || {
         !stage.found("erased").is_empty()
     });
-    let anew = ["", "erased", "silent", "lost"].map(|words| stage.found(words));
+    let anew = ["trouble", "erased", "silent", "printer"].map(|words| stage.found(words));
     assert_eq!(anew, all);
 
     // Who joins under the name, from the very machine, is another.
@@ -395,10 +395,12 @@ fn nobody_finds(stage: &Stage, id: &str, night: &str) {
     assert!(incidents.contains("\"erased-1\""), "{incidents}");
     assert_eq!(stage.found(NAME), [], "found by its name");
     assert_eq!(stage.found("payment"), [], "found by its lines");
-    assert_eq!(
-        stage.found("printer").len(),
-        1,
-        "what is the other's is found"
+    let others = stage.found("printer");
+    let is_other =
+        |(_, name, text): &(String, String, String)| name != NAME && !text.contains(NAME);
+    assert!(
+        !others.is_empty() && others.iter().all(is_other),
+        "what is the other's is found: {others:?}"
     );
 }
 
@@ -439,7 +441,8 @@ fn the_proofs_hold(data: &Path, night: &str) {
         "{who:?}"
     );
     assert!(
-        told("server: hosts erased from the files: 1; written anew: 1 hour files"),
+        // How many of them after the kill is a matter of when it came.
+        told("server: hosts erased from the files: 1; written anew: "),
         "{who:?}"
     );
 }
