@@ -2,9 +2,11 @@
 //!
 //! [`Uplink::run`] dials the servers in turn, for ever. One connection is a `session`: hello, welcome, then everything
 //! after what the server holds. Nothing is forgotten before the server acknowledges it; what was sent twice the server
-//! counts once by (host, epoch, number). `window` bounds what is in flight, `backoff` says when to try again.
+//! counts once by (host, epoch, number). [`course`] is what a session says and does with what it hears, without its sockets;
+//! `window` bounds what is in flight, `backoff` says when to try again.
 
 mod backoff;
+pub mod course;
 mod session;
 mod shared;
 mod window;
@@ -20,7 +22,7 @@ use crate::clock::Clock;
 pub use shared::{Progress, Shared, TICK};
 
 use backoff::{Backoff, chance};
-use session::End;
+use course::End;
 
 /// Reaches a server. The real one speaks TLS with the host's certificate; tests dial in the clear on loopback.
 pub trait Dial {

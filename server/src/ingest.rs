@@ -4,6 +4,7 @@
 //! the agent ends it, the host's certificate is no longer good, a later session of the host takes over, or the server stops.
 
 mod door;
+mod talk;
 mod twice;
 
 use std::collections::BTreeMap;
@@ -12,43 +13,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dawnwatch_engine::input::{Batch, Heartbeat, Input};
 use dawnwatch_proto::pb::telemetry_server::Telemetry;
 use dawnwatch_proto::pb::{self, from_agent, from_server};
 use dawnwatch_proto::probe::Target;
-use dawnwatch_proto::wire::Decoder;
-use dawnwatch_proto::{HostId, Item, MESSAGE_BYTES_MAX, PROTOCOL};
-use jiff::Timestamp;
+use dawnwatch_proto::{HostId, MESSAGE_BYTES_MAX};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
 use crate::identity::{Identity, Peer, Proven};
-use crate::journal::{self, Full, Submit};
+use crate::journal::{self, Full, Heard, Submit};
 use crate::published::Published;
 use crate::targets::Targets;
 use crate::vitals::Gauges;
 use door::Who;
 use twice::Speakers;
 
+pub use talk::{Talk, Took};
+
 /// An agent that connected and says nothing is let go after this.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 /// Whether a certificate is still good is asked this often on a live stream (revocation within 5 s).
 const CHECK_EVERY: Duration = Duration::from_secs(4);
-
-/// In quiet running an acknowledgement is sent at most this often: it frees the agent's spool, nothing waits for it.
-const QUIET_ACK_EVERY_MS: u64 = 60_000;
-
-/// An agent that ticks faster than usual must not run into its bound of 64 batches in flight before the minute is over.
-const BATCHES_UNACKED: u32 = 16;
-
-/// A single tick this close to the expected time is live and shows the agent's clock; older ones are backlog.
-const LIVE_MS: i64 = 15_000;
-
-/// Epochs that one hello may name: one a start of the agent that its spool still remembers.
-const EPOCHS_MAX: usize = 256;
 
 /// Messages to an agent that may wait in its stream.
 const OUTBOUND: usize = 16;
@@ -193,23 +181,9 @@ struct Session<'a> {
     shared: &'a Shared,
     out: &'a mpsc::Sender<Outbound>,
     host: HostId,
-    decoder: Decoder,
-    epochs: Vec<u64>,
-    /// Next sequence number of each epoch.
-    next: Vec<u64>,
-    /// The agent's clock minus the server's at the hello, milliseconds.
-    offset_ms: i64,
+    talk: Talk,
     /// What the journal knows this stream by.
     stream: Arc<journal::Stream>,
-    acked_ms: u64,
-    /// An acknowledgement that waits for its minute.
-    waiting: Option<(u32, u64)>,
-    /// Batches since the last acknowledgement.
-    unacked: u32,
-    /// Whether the last batch was backlog, or an event that should be acknowledged at once.
-    urgent: bool,
-    /// Whether a live tick has come: the first is acknowledged at once, for who installs an agent waits for it.
-    is_live: bool,
     /// What the agent was told to ping.
     targets: Arc<Vec<Target>>,
 }
@@ -277,45 +251,16 @@ impl Session<'_> {
         out: &'a mpsc::Sender<Outbound>,
         stream: Arc<journal::Stream>,
     ) -> Result<Session<'a>, Status> {
-        let Some(pb::FromAgent {
-            body: Some(from_agent::Body::Hello(hello)),
-        }) = hello
-        else {
-            return Err(Status::invalid_argument(
-                "the first message must be a hello",
-            ));
-        };
-        if hello.protocol.abs_diff(PROTOCOL) > 1 {
-            let text = format!(
-                "protocol {} is not spoken here ({PROTOCOL} is): upgrade the older side",
-                hello.protocol
-            );
-            return Err(Status::failed_precondition(text));
-        }
-        if hello.epochs.len() > EPOCHS_MAX {
-            return Err(Status::invalid_argument(format!(
-                "{} epochs, limit {EPOCHS_MAX}",
-                hello.epochs.len()
-            )));
-        }
+        let hello = Talk::hello(hello)?;
         let wall = shared.clock.wall();
-        let epochs: Vec<u64> = hello.epochs.iter().map(|epoch| epoch.id).collect();
-        let held = shared.held(host, epochs.clone()).await?;
-        let next = held.iter().map(|held| held + 1).collect();
+        let epochs = hello.epochs.iter().map(|epoch| epoch.id).collect();
+        let held = shared.held(host, epochs).await?;
         let session = Session {
             shared,
             out,
             host,
-            decoder: Decoder::default(),
-            epochs,
-            next,
-            offset_ms: hello.wall_ms.saturating_sub(wall.as_millisecond()),
+            talk: Talk::new(host, &hello, &held, wall),
             stream,
-            acked_ms: 0,
-            waiting: None,
-            unacked: 0,
-            urgent: true,
-            is_live: false,
             targets: shared.targets.of(host),
         };
         let welcome = pb::Welcome {
@@ -352,126 +297,27 @@ impl Session<'_> {
     }
 
     async fn take(&mut self, message: pb::FromAgent) -> Result<(), Status> {
-        match message.body {
-            Some(from_agent::Body::Schema(schema)) => {
-                let schema = self.decoder.schema(schema).map_err(malformed)?;
-                let input = Input::Schema {
-                    host: self.host,
-                    schema,
-                };
-                self.submit(input).await
-            }
-            Some(from_agent::Body::Batch(batch)) => self.batch(batch).await,
-            Some(from_agent::Body::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
-            Some(from_agent::Body::Hello(_)) => {
-                Err(Status::invalid_argument("a second hello on one stream"))
-            }
-            // A message of a later protocol: ignored, as the protocol's neighbours agreed.
-            None => Ok(()),
-        }
-    }
-
-    async fn batch(&mut self, batch: pb::Batch) -> Result<(), Status> {
-        let index = usize::try_from(batch.epoch).unwrap_or(usize::MAX);
-        let (Some(&epoch), Some(&next)) = (self.epochs.get(index), self.next.get(index)) else {
-            return Err(Status::invalid_argument(format!(
-                "epoch {} was not in the hello",
-                batch.epoch
-            )));
+        let submit = match self.talk.take(message, self.shared.clock.wall())? {
+            Some(Took::Ordered(input)) => Submit::Stream(Box::new(input), Arc::clone(&self.stream)),
+            Some(Took::Beside(input)) => Submit::Input(Box::new(input), None),
+            None => return Ok(()),
         };
-        let first_seq = batch.first_seq;
-        if first_seq == 0 || (first_seq > next && next > 1) {
-            let text = format!(
-                "numbers {next} to {first_seq} of an epoch are missing: send a gap or go back"
-            );
-            return Err(Status::failed_precondition(text));
-        }
-        let items = self.decoder.batch(batch).map_err(malformed)?;
-        let Some(end) = items
-            .iter()
-            .try_fold(first_seq, |seq, item| seq.checked_add(item.width()))
-        else {
-            return Err(Status::invalid_argument("sequence numbers past 2^64"));
-        };
-        self.next[index] = end.max(next);
-        let offset_ms = self.live_offset(&items);
-        self.urgent = offset_ms.is_none() || !self.is_live;
-        self.is_live |= offset_ms.is_some();
-        let batch = Batch {
-            host: self.host,
-            epoch,
-            first_seq,
-            items,
-            offset_ms,
-        };
-        self.submit(Input::Batch(batch)).await
-    }
-
-    /// Hands on what belongs to the order of the stream.
-    async fn submit(&self, input: Input) -> Result<(), Status> {
-        let submit = Submit::Stream(Box::new(input), Arc::clone(&self.stream));
         self.shared.submit(submit).await
     }
 
-    /// The agent's clock minus the server's as a live tick shows it; none for backlog and events.
-    fn live_offset(&self, items: &[Item]) -> Option<i64> {
-        let [Item::Tick(tick)] = items else {
-            return None;
-        };
-        let offset = tick
-            .time
-            .as_millisecond()
-            .saturating_sub(self.shared.clock.wall().as_millisecond());
-        (offset.saturating_sub(self.offset_ms).abs() < LIVE_MS).then_some(offset)
-    }
-
-    async fn heartbeat(&mut self, heartbeat: pb::Heartbeat) -> Result<(), Status> {
-        let wall: Timestamp = self.shared.clock.wall();
-        let row = match heartbeat.tick {
-            Some(tick) => {
-                let tick = self.decoder.tick(tick).map_err(malformed)?;
-                Some((tick.schema, tick.row))
-            }
-            None => None,
-        };
-        let input = Input::Heartbeat(Heartbeat {
-            host: self.host,
-            offset_ms: heartbeat.wall_ms.saturating_sub(wall.as_millisecond()),
-            backlog: heartbeat.backlog,
-            row,
-        });
-        self.shared
-            .submit(Submit::Input(Box::new(input), None))
-            .await
-    }
-
-    /// Something is durable: told at once while draining, else once a minute.
-    async fn acknowledge(&mut self, ack: Result<(u64, u64), Full>) -> Result<(), Status> {
-        let (epoch, seq) = ack.map_err(|full| Status::resource_exhausted(full.to_string()))?;
-        let index = self.epochs.iter().position(|id| *id == epoch);
-        let Some(index) = index.and_then(|index| u32::try_from(index).ok()) else {
-            return Ok(());
-        };
-        if self.waiting.is_some_and(|(other, _)| other != index) {
-            self.flush_ack(true).await?;
+    /// Something is durable.
+    async fn acknowledge(&mut self, heard: Heard) -> Result<(), Status> {
+        for ack in self.talk.durable(heard, self.shared.clock.boot_ms())? {
+            self.send(from_server::Body::Ack(ack)).await?;
         }
-        self.waiting = Some((index, seq));
-        self.unacked += 1;
-        self.flush_ack(self.urgent || self.unacked >= BATCHES_UNACKED)
-            .await
+        Ok(())
     }
 
     async fn flush_ack(&mut self, at_once: bool) -> Result<(), Status> {
-        let now = self.shared.clock.boot_ms();
-        if !at_once && now < self.acked_ms + QUIET_ACK_EVERY_MS {
-            return Ok(());
+        match self.talk.ack(at_once, self.shared.clock.boot_ms()) {
+            Some(ack) => self.send(from_server::Body::Ack(ack)).await,
+            None => Ok(()),
         }
-        let Some((epoch, seq)) = self.waiting.take() else {
-            return Ok(());
-        };
-        (self.acked_ms, self.unacked) = (now, 0);
-        self.send(from_server::Body::Ack(pb::Ack { epoch, seq }))
-            .await
     }
 
     async fn send(&self, body: from_server::Body) -> Result<(), Status> {
@@ -486,9 +332,4 @@ impl Session<'_> {
 /// Waits until the server stops.
 async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "shaped for map_err")]
-fn malformed(error: dawnwatch_proto::Malformed) -> Status {
-    Status::invalid_argument(error.to_string())
 }

@@ -276,7 +276,7 @@ impl Journal {
             }
             let inputs = pending.inputs.len();
             let rotate = pending.rotate.take();
-            self.commit(pending)?;
+            self.commit(pending, self.clock.wall(), self.clock.boot_ms())?;
             self.gauges.durable(inputs);
             last_sync = self.clock.boot_ms();
             if let Some(reply) = rotate {
@@ -300,6 +300,24 @@ impl Journal {
             tracing::debug!(%error, "journal segment not changed");
         }
         Ok(())
+    }
+
+    /// Takes these submissions as one group and makes it durable, at this moment: one turn of the thread, for who drives the
+    /// journal without one. Groups that nobody takes out of the channel block it.
+    ///
+    /// # Errors
+    /// As [`Journal::run`].
+    pub fn turn(
+        &mut self,
+        submits: Vec<Submit>,
+        wall: Timestamp,
+        boot_ms: u64,
+    ) -> Result<(), Error> {
+        let mut pending = Pending::default();
+        for submit in submits {
+            self.take(submit, &mut pending);
+        }
+        self.commit(pending, wall, boot_ms)
     }
 
     /// Takes one submission into the group; true where it was the last.
@@ -347,8 +365,8 @@ impl Journal {
     }
 
     /// Makes the group durable, then tells those who wait and the watch.
-    fn commit(&mut self, mut pending: Pending) -> Result<(), Error> {
-        let full = !pending.inputs.is_empty() && self.write(&mut pending)?.is_err();
+    fn commit(&mut self, mut pending: Pending, wall: Timestamp, boot_ms: u64) -> Result<(), Error> {
+        let full = !pending.inputs.is_empty() && self.write(&mut pending, wall, boot_ms)?.is_err();
         if full != std::mem::replace(&mut self.refusing, full) && !full {
             tracing::info!("there is room on the disk again, inputs are taken in");
         }
@@ -370,8 +388,13 @@ impl Journal {
     }
 
     /// Stamps the group, makes it durable and hands it to the watch; or takes everything back where the disk is full.
-    fn write(&mut self, pending: &mut Pending) -> Result<Result<(), Full>, Error> {
-        let (at, stepped) = self.stamper.stamp(self.clock.wall(), self.clock.boot_ms());
+    fn write(
+        &mut self,
+        pending: &mut Pending,
+        wall: Timestamp,
+        boot_ms: u64,
+    ) -> Result<Result<(), Full>, Error> {
+        let (at, stepped) = self.stamper.stamp(wall, boot_ms);
         let mut inputs = std::mem::take(&mut pending.inputs);
         if let Some(by_ms) = stepped {
             let step = Input::ClockStep { by_ms };

@@ -194,25 +194,41 @@ impl Watch {
     /// A disk that fails: the process must start anew from what is on disk.
     pub fn run(mut self, groups: &Receiver<Written>) -> Result<(), Error> {
         while let Ok(written) = groups.recv() {
-            // After a poisoned input the journal was read up to its frame already.
-            if written.frame < self.frame {
-                continue;
-            }
-            match self.apply(written.frame, &written.group, written.bytes) {
-                Ok(_) => {}
-                Err(Error::Poison(position)) => {
-                    self.skip(position)?;
-                    let (damage, _) = self.rebuild(written.frame)?;
-                    for what in damage {
-                        tracing::warn!(what, "found while going on after a poisoned input");
-                    }
-                    self.publish();
-                    self.checkpoint();
-                }
-                Err(error) => return Err(error),
-            }
-            self.keep_house()?;
+            self.turn(&written)?;
         }
+        self.end()
+    }
+
+    /// Judges one group and carries out what comes of it: one turn of the thread.
+    ///
+    /// # Errors
+    /// As [`Watch::run`].
+    pub fn turn(&mut self, written: &Written) -> Result<(), Error> {
+        // After a poisoned input the journal was read up to its frame already.
+        if written.frame < self.frame {
+            return Ok(());
+        }
+        match self.apply(written.frame, &written.group, written.bytes) {
+            Ok(_) => {}
+            Err(Error::Poison(position)) => {
+                self.skip(position)?;
+                let (damage, _) = self.rebuild(written.frame)?;
+                for what in damage {
+                    tracing::warn!(what, "found while going on after a poisoned input");
+                }
+                self.publish();
+                self.checkpoint();
+            }
+            Err(error) => return Err(error),
+        }
+        self.keep_house()
+    }
+
+    /// Ends cleanly: waits for the hour that is being sealed, and writes a last checkpoint.
+    ///
+    /// # Errors
+    /// As [`Watch::run`].
+    pub fn end(&mut self) -> Result<(), Error> {
         self.finish_seal()?;
         self.checkpoint();
         Ok(())

@@ -93,6 +93,11 @@ impl Shared {
         kept
     }
 
+    /// Makes all that is spooled durable, here and at once: for who has no threads.
+    pub fn sync(&self) {
+        self.with_spool(Spool::sync);
+    }
+
     /// Time between two ticks.
     #[must_use]
     pub fn tick_interval(&self) -> Duration {

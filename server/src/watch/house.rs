@@ -81,7 +81,10 @@ impl Watch {
     }
 
     /// Waits for the worker that writes the hour's file, and takes note of what came of it.
-    pub(super) fn finish_seal(&mut self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// As [`Watch::run`].
+    pub fn finish_seal(&mut self) -> Result<(), Error> {
         let Some(sealer) = self.sealer.take() else {
             return Ok(());
         };
@@ -129,7 +132,8 @@ impl Watch {
     }
 
     /// The state after the last frame.
-    pub(super) fn snapshot(&self) -> Checkpoint {
+    #[must_use]
+    pub fn snapshot(&self) -> Checkpoint {
         Checkpoint {
             frame: self.frame,
             at: self.at,

@@ -1,0 +1,313 @@
+//! What one connection says and does with what it hears, without its sockets: the agent's half of the stream. It asks no clock
+//! and waits for nothing, so a simulation drives the same code.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use dawnwatch_proto::event::Started;
+use dawnwatch_proto::pb::{self, from_agent, from_server};
+use dawnwatch_proto::wire::{Encoder, ITEMS_MAX};
+use dawnwatch_proto::{PROTOCOL, Schema};
+use jiff::Timestamp;
+
+use super::Shared;
+use super::window::Window;
+use crate::spool::{Cursor, Entry};
+
+/// Bytes of one batch: small enough to lie between two heartbeats on a slow link, and in seven MiB of memory.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// Messages that wait for the connection before heartbeats are left out: a batch, its schema, a heartbeat.
+const OUTBOX_MAX: usize = 4;
+
+/// How long after a live tick a heartbeat is due, in tenths of the heartbeat's interval: the next tick needs no help.
+const LIVE_SLACK_TENTHS: u64 = 12;
+
+/// What the clocks say.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// `CLOCK_BOOTTIME`, milliseconds.
+    pub boot_ms: u64,
+}
+
+/// How a session, or the attempt at one, ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// Connect anew at once.
+    Again(String),
+    /// The connection is lost: try again by and by.
+    Later(String),
+    /// The server asked for this much time.
+    After(Duration, String),
+    /// The server does not accept the certificate: a fresh one may help.
+    Unauthenticated(String),
+    /// The server will not have this host as it is.
+    Refused(String),
+}
+
+/// The course of one stream.
+#[derive(Debug)]
+pub struct Course {
+    /// Encoded and not yet handed to the connection.
+    outbox: VecDeque<pb::FromAgent>,
+    encoder: Encoder,
+    /// Ids of the hello's epochs, by index.
+    epochs: Vec<u64>,
+    /// Epoch under way, by index, and the place in it.
+    at: usize,
+    cursor: Cursor,
+    held: Vec<u64>,
+    /// The spool's generation at the hello: another one means an epoch that this stream cannot name.
+    generation: u64,
+    window: Window,
+    /// When the server last heard what is true now.
+    live_ms: u64,
+    caught_up: bool,
+    /// Longest time without a word to the server.
+    heartbeat: Duration,
+}
+
+impl Course {
+    /// Begins a stream: its first message, which names what the spool holds.
+    #[must_use]
+    pub fn begin(
+        shared: &Shared,
+        facts: &Started,
+        heartbeat: Duration,
+        now: Now,
+    ) -> (Course, pb::FromAgent) {
+        let spans = shared.epochs();
+        let epochs: Vec<u64> = spans.iter().map(|span| span.id).collect();
+        let named = spans.iter().map(|span| pb::Epoch {
+            id: span.id,
+            first_seq: span.first_seq,
+            last_seq: span.last_seq,
+        });
+        let hello = pb::Hello {
+            protocol: PROTOCOL,
+            agent_version: facts.agent_version.clone(),
+            hostname: facts.hostname.clone(),
+            boot_id: facts.boot_id.clone(),
+            wall_ms: now.wall.as_millisecond(),
+            boottime_ms: now.boot_ms,
+            epochs: named.collect(),
+        };
+        let course = Course {
+            outbox: VecDeque::new(),
+            encoder: Encoder::default(),
+            cursor: Cursor::new(epochs.first().copied().unwrap_or(0), 0),
+            epochs,
+            at: 0,
+            held: Vec::new(),
+            generation: shared.with_spool(|spool| spool.generation()),
+            window: Window::new(),
+            live_ms: now.boot_ms,
+            caught_up: false,
+            heartbeat,
+        };
+        (course, message(from_agent::Body::Hello(hello)))
+    }
+
+    /// The server's first message: what it holds is acknowledged, and what comes after it is sent.
+    ///
+    /// # Errors
+    /// How the attempt ended, where it is no welcome.
+    pub fn welcome(
+        &mut self,
+        shared: &Shared,
+        first: Option<pb::FromServer>,
+        now: Now,
+    ) -> Result<pb::Welcome, End> {
+        let mut welcome = match first.and_then(|m| m.body) {
+            Some(from_server::Body::Welcome(welcome)) => welcome,
+            Some(from_server::Body::Drain(drain)) => return Err(drained(&drain)),
+            Some(
+                from_server::Body::Ack(_)
+                | from_server::Body::Settings(_)
+                | from_server::Body::Probe(_),
+            )
+            | None => return Err(End::Later("the server did not say welcome".to_owned())),
+        };
+        if let Some(settings) = welcome.settings.take() {
+            shared.settings(settings);
+        }
+        self.held = std::mem::take(&mut welcome.held);
+        self.held.resize(self.epochs.len(), 0);
+        for (epoch, held) in self.epochs.iter().zip(&self.held) {
+            if *held > 0 {
+                shared.ack(*epoch, *held);
+            }
+        }
+        self.live_ms = now.boot_ms;
+        self.begin_epoch(0);
+        if shared.backlog() > 1 {
+            // The present goes ahead of what waited, also where the server has no room for that.
+            self.beat(shared, now);
+        }
+        Ok(welcome)
+    }
+
+    fn begin_epoch(&mut self, at: usize) {
+        self.at = at;
+        if let (Some(id), Some(held)) = (self.epochs.get(at), self.held.get(at)) {
+            self.cursor = Cursor::new(*id, held.saturating_add(1));
+        }
+    }
+
+    /// The next message for the connection.
+    pub fn next_message(&mut self) -> Option<pb::FromAgent> {
+        self.outbox.pop_front()
+    }
+
+    /// Whether something waits for the connection.
+    #[must_use]
+    pub fn has_message(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Whether all that the spool has was put into batches.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// Puts the next batch into the outbox, if there is one and room for it.
+    ///
+    /// # Errors
+    /// How the stream ends, where it must.
+    pub fn fill(&mut self, shared: &Shared, now: Now) -> Result<(), End> {
+        if self.window.is_dead(now.boot_ms) {
+            let why = "the server acknowledged nothing for three minutes";
+            return Err(End::Later(why.to_owned()));
+        }
+        if shared.with_spool(|spool| spool.generation()) != self.generation
+            || self.encoder.is_full()
+        {
+            return Err(End::Again("the spool began a new epoch".to_owned()));
+        }
+        while self.outbox.is_empty() && self.window.has_room() {
+            let cursor = &mut self.cursor;
+            let entries = shared.with_spool(|spool| spool.read(cursor, ITEMS_MAX, BATCH_BYTES_MAX));
+            if !entries.is_empty() {
+                self.push_batch(&entries, now);
+            }
+            let epoch = self.epochs.get(self.at).copied().unwrap_or(0);
+            let waiting = shared.with_spool(|spool| spool.last_seq(epoch));
+            let is_read = self.cursor.next_seq() > waiting;
+            // A disk with a bad moment gives nothing though there is something: no epoch overtakes it.
+            if entries.is_empty() && is_read && self.at + 1 < self.epochs.len() {
+                self.begin_epoch(self.at + 1);
+                continue;
+            }
+            self.caught_up = is_read && self.at + 1 >= self.epochs.len();
+            if self.caught_up && !entries.is_empty() {
+                self.live_ms = now.boot_ms;
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    fn push_batch(&mut self, entries: &[Entry], now: Now) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        let epoch = u32::try_from(self.at).unwrap_or(u32::MAX);
+        let mut items = Vec::with_capacity(entries.len());
+        let mut bytes = 0;
+        for entry in entries {
+            let schema = || entry.schema.as_deref().cloned().unwrap_or_else(none);
+            let (announce, item) = self.encoder.item(&entry.item, schema);
+            if let Some(schema) = announce {
+                self.outbox
+                    .push_back(message(from_agent::Body::Schema(schema)));
+            }
+            bytes += entry.bytes;
+            items.push(item);
+        }
+        let batch = pb::Batch {
+            epoch,
+            first_seq: first.seq,
+            items,
+        };
+        self.outbox
+            .push_back(message(from_agent::Body::Batch(batch)));
+        self.window
+            .sent(epoch, last.last_seq(), bytes, now.boot_ms, !self.caught_up);
+    }
+
+    /// Milliseconds until the server must hear something.
+    #[must_use]
+    pub fn idle_ms(&self, now: Now) -> u64 {
+        let interval = u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX);
+        let due = if self.caught_up {
+            interval / 10 * LIVE_SLACK_TENTHS
+        } else {
+            interval
+        };
+        (self.live_ms + due).saturating_sub(now.boot_ms)
+    }
+
+    /// Nothing live was sent for a while: a heartbeat, ahead of the backlog.
+    pub fn beat(&mut self, shared: &Shared, now: Now) {
+        self.live_ms = now.boot_ms;
+        if self.outbox.len() > OUTBOX_MAX {
+            // The connection takes nothing: HTTP/2 keep-alive will end it; heartbeats must not pile up meanwhile.
+            return;
+        }
+        let mut heartbeat = pb::Heartbeat {
+            wall_ms: now.wall.as_millisecond(),
+            boottime_ms: now.boot_ms,
+            backlog: shared.backlog(),
+            tick: None,
+        };
+        if let Some((tick, schema)) = shared.latest() {
+            let (announce, tick) = self.encoder.tick(&tick, || Schema::clone(&schema));
+            if let Some(schema) = announce {
+                self.outbox
+                    .push_back(message(from_agent::Body::Schema(schema)));
+            }
+            heartbeat.tick = Some(tick);
+        }
+        self.outbox
+            .push_back(message(from_agent::Body::Heartbeat(heartbeat)));
+    }
+
+    /// Takes what the server says after its welcome.
+    ///
+    /// # Errors
+    /// How the stream ends, where it must.
+    pub fn heard(&mut self, shared: &Shared, message: pb::FromServer, now: Now) -> Result<(), End> {
+        match message.body {
+            Some(from_server::Body::Ack(ack)) => {
+                let index = usize::try_from(ack.epoch).unwrap_or(usize::MAX);
+                let Some(epoch) = self.epochs.get(index) else {
+                    tracing::debug!(epoch = ack.epoch, "acknowledgement of an epoch not named");
+                    return Ok(());
+                };
+                self.window.acked(ack.epoch, ack.seq, now.boot_ms);
+                shared.ack(*epoch, ack.seq);
+            }
+            Some(from_server::Body::Settings(settings)) => shared.settings(settings),
+            Some(from_server::Body::Drain(drain)) => return Err(drained(&drain)),
+            // Single probes are not asked for by any server so far: targets come with the settings.
+            Some(from_server::Body::Probe(_) | from_server::Body::Welcome(_)) | None => {}
+        }
+        Ok(())
+    }
+}
+
+fn none() -> Schema {
+    Schema::new(Vec::new())
+}
+
+fn message(body: from_agent::Body) -> pb::FromAgent {
+    pb::FromAgent { body: Some(body) }
+}
+
+fn drained(drain: &pb::Drain) -> End {
+    let after = Duration::from_millis(u64::from(drain.retry_after_ms));
+    End::After(after, "the server is stopping".to_owned())
+}

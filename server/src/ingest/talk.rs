@@ -1,0 +1,234 @@
+//! What one stream says, without its sockets: messages in; out what the journal is told and what is acknowledged. It asks no
+//! clock and waits for nothing, so a simulation drives the same code.
+
+use dawnwatch_engine::input::{Batch, Heartbeat, Input};
+use dawnwatch_proto::pb::{self, from_agent};
+use dawnwatch_proto::wire::Decoder;
+use dawnwatch_proto::{HostId, Item, PROTOCOL};
+use jiff::Timestamp;
+use tonic::Status;
+
+use crate::journal::Heard;
+
+/// In quiet running an acknowledgement is sent at most this often: it frees the agent's spool, nothing waits for it.
+const QUIET_ACK_EVERY_MS: u64 = 60_000;
+
+/// An agent that ticks faster than usual must not run into its bound of 64 batches in flight before the minute is over.
+const BATCHES_UNACKED: u32 = 16;
+
+/// A single tick this close to the expected time is live and shows the agent's clock; older ones are backlog.
+const LIVE_MS: i64 = 15_000;
+
+/// Epochs that one hello may name: one a start of the agent that its spool still remembers.
+const EPOCHS_MAX: usize = 256;
+
+/// What a message makes for the journal.
+#[derive(Debug)]
+pub enum Took {
+    /// It belongs to the order of the stream: a schema or a batch.
+    Ordered(Input),
+    /// It stands beside it: what is true now.
+    Beside(Input),
+}
+
+/// One stream, from its hello on.
+#[derive(Debug)]
+pub struct Talk {
+    host: HostId,
+    decoder: Decoder,
+    epochs: Vec<u64>,
+    /// Next sequence number of each epoch.
+    next: Vec<u64>,
+    /// The agent's clock minus the server's at the hello, milliseconds.
+    offset_ms: i64,
+    acked_ms: u64,
+    /// An acknowledgement that waits for its minute.
+    waiting: Option<(u32, u64)>,
+    /// Batches since the last acknowledgement.
+    unacked: u32,
+    /// Whether the last batch was backlog, or an event that should be acknowledged at once.
+    urgent: bool,
+    /// Whether a live tick has come: the first is acknowledged at once, for who installs an agent waits for it.
+    is_live: bool,
+}
+
+impl Talk {
+    /// The hello that a stream begins with.
+    ///
+    /// # Errors
+    /// The status that the stream is refused with.
+    pub fn hello(message: Option<pb::FromAgent>) -> Result<pb::Hello, Status> {
+        let Some(pb::FromAgent {
+            body: Some(from_agent::Body::Hello(hello)),
+        }) = message
+        else {
+            return Err(Status::invalid_argument(
+                "the first message must be a hello",
+            ));
+        };
+        if hello.protocol.abs_diff(PROTOCOL) > 1 {
+            let text = format!(
+                "protocol {} is not spoken here ({PROTOCOL} is): upgrade the older side",
+                hello.protocol
+            );
+            return Err(Status::failed_precondition(text));
+        }
+        if hello.epochs.len() > EPOCHS_MAX {
+            return Err(Status::invalid_argument(format!(
+                "{} epochs, limit {EPOCHS_MAX}",
+                hello.epochs.len()
+            )));
+        }
+        Ok(hello)
+    }
+
+    /// Begins after a hello that came in at `wall`, of whose epochs so much is held.
+    #[must_use]
+    pub fn new(host: HostId, hello: &pb::Hello, held: &[u64], wall: Timestamp) -> Talk {
+        Talk {
+            host,
+            decoder: Decoder::default(),
+            epochs: hello.epochs.iter().map(|epoch| epoch.id).collect(),
+            next: held.iter().map(|held| held.saturating_add(1)).collect(),
+            offset_ms: hello.wall_ms.saturating_sub(wall.as_millisecond()),
+            acked_ms: 0,
+            waiting: None,
+            unacked: 0,
+            urgent: true,
+            is_live: false,
+        }
+    }
+
+    /// Takes a message that came in at `wall`; none where it says nothing to the journal.
+    ///
+    /// # Errors
+    /// The status that the stream ends with.
+    pub fn take(
+        &mut self,
+        message: pb::FromAgent,
+        wall: Timestamp,
+    ) -> Result<Option<Took>, Status> {
+        match message.body {
+            Some(from_agent::Body::Schema(schema)) => {
+                let host = self.host;
+                let schema = self.decoder.schema(schema).map_err(malformed)?;
+                Ok(Some(Took::Ordered(Input::Schema { host, schema })))
+            }
+            Some(from_agent::Body::Batch(batch)) => {
+                let batch = self.batch(batch, wall)?;
+                Ok(Some(Took::Ordered(Input::Batch(batch))))
+            }
+            Some(from_agent::Body::Heartbeat(heartbeat)) => {
+                let heartbeat = self.heartbeat(heartbeat, wall)?;
+                Ok(Some(Took::Beside(Input::Heartbeat(heartbeat))))
+            }
+            Some(from_agent::Body::Hello(_)) => {
+                Err(Status::invalid_argument("a second hello on one stream"))
+            }
+            // A message of a later protocol: ignored, as the protocol's neighbours agreed.
+            None => Ok(None),
+        }
+    }
+
+    fn batch(&mut self, batch: pb::Batch, wall: Timestamp) -> Result<Batch, Status> {
+        let index = usize::try_from(batch.epoch).unwrap_or(usize::MAX);
+        let (Some(&epoch), Some(&next)) = (self.epochs.get(index), self.next.get(index)) else {
+            return Err(Status::invalid_argument(format!(
+                "epoch {} was not in the hello",
+                batch.epoch
+            )));
+        };
+        let first_seq = batch.first_seq;
+        if first_seq == 0 || (first_seq > next && next > 1) {
+            let text = format!(
+                "numbers {next} to {first_seq} of an epoch are missing: send a gap or go back"
+            );
+            return Err(Status::failed_precondition(text));
+        }
+        let items = self.decoder.batch(batch).map_err(malformed)?;
+        let Some(end) = items
+            .iter()
+            .try_fold(first_seq, |seq, item| seq.checked_add(item.width()))
+        else {
+            return Err(Status::invalid_argument("sequence numbers past 2^64"));
+        };
+        self.next[index] = end.max(next);
+        let offset_ms = self.live_offset(&items, wall);
+        self.urgent = offset_ms.is_none() || !self.is_live;
+        self.is_live |= offset_ms.is_some();
+        Ok(Batch {
+            host: self.host,
+            epoch,
+            first_seq,
+            items,
+            offset_ms,
+        })
+    }
+
+    /// The agent's clock minus the server's as a live tick shows it; none for backlog and events.
+    fn live_offset(&self, items: &[Item], wall: Timestamp) -> Option<i64> {
+        let [Item::Tick(tick)] = items else {
+            return None;
+        };
+        let offset = tick
+            .time
+            .as_millisecond()
+            .saturating_sub(wall.as_millisecond());
+        (offset.saturating_sub(self.offset_ms).abs() < LIVE_MS).then_some(offset)
+    }
+
+    fn heartbeat(
+        &mut self,
+        heartbeat: pb::Heartbeat,
+        wall: Timestamp,
+    ) -> Result<Heartbeat, Status> {
+        let row = match heartbeat.tick {
+            Some(tick) => {
+                let tick = self.decoder.tick(tick).map_err(malformed)?;
+                Some((tick.schema, tick.row))
+            }
+            None => None,
+        };
+        Ok(Heartbeat {
+            host: self.host,
+            offset_ms: heartbeat.wall_ms.saturating_sub(wall.as_millisecond()),
+            backlog: heartbeat.backlog,
+            row,
+        })
+    }
+
+    /// Something is durable, heard at `boot_ms`: what is acknowledged of it, at once while draining, else once a minute.
+    ///
+    /// # Errors
+    /// The status that the stream ends with, where nothing was taken in.
+    pub fn durable(&mut self, heard: Heard, boot_ms: u64) -> Result<Vec<pb::Ack>, Status> {
+        let (epoch, seq) = heard.map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        let index = self.epochs.iter().position(|id| *id == epoch);
+        let Some(index) = index.and_then(|index| u32::try_from(index).ok()) else {
+            return Ok(Vec::new());
+        };
+        let mut acks = Vec::new();
+        if self.waiting.is_some_and(|(other, _)| other != index) {
+            acks.extend(self.ack(true, boot_ms));
+        }
+        self.waiting = Some((index, seq));
+        self.unacked += 1;
+        acks.extend(self.ack(self.urgent || self.unacked >= BATCHES_UNACKED, boot_ms));
+        Ok(acks)
+    }
+
+    /// The acknowledgement that waits, where its minute is over or it is wanted at once.
+    pub fn ack(&mut self, at_once: bool, boot_ms: u64) -> Option<pb::Ack> {
+        if !at_once && boot_ms < self.acked_ms + QUIET_ACK_EVERY_MS {
+            return None;
+        }
+        let (epoch, seq) = self.waiting.take()?;
+        (self.acked_ms, self.unacked) = (boot_ms, 0);
+        Some(pb::Ack { epoch, seq })
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "shaped for map_err")]
+fn malformed(error: dawnwatch_proto::Malformed) -> Status {
+    Status::invalid_argument(error.to_string())
+}
