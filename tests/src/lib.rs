@@ -16,6 +16,7 @@
 //! - [`stage`]: a server and agents, each behind a proxy of its own, to be broken; [`oracle`] says what was lost.
 //! - [`inject`]: processes whose system calls fail, hang or kill where a test says so.
 //! - [`image`]: a filesystem on a loop device whose power can be cut.
+//! - [`sim`]: agents, links and a server under a simulated clock, by seed, in one thread.
 //! - [`chance`]: numbers that a seed gives, and settings from the environment.
 //! - [`needs`]: what the system must have for a test to run, and what happens where it lacks.
 
@@ -35,6 +36,7 @@ pub mod netns;
 pub mod oracle;
 pub mod proxy;
 pub mod receivers;
+pub mod sim;
 pub mod socket;
 pub mod stage;
 pub mod stream;

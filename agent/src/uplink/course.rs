@@ -156,6 +156,12 @@ impl Course {
         }
     }
 
+    /// The id of an epoch that the hello named, by its place there.
+    #[must_use]
+    pub fn epoch_id(&self, index: u32) -> Option<u64> {
+        self.epochs.get(usize::try_from(index).ok()?).copied()
+    }
+
     /// The next message for the connection.
     pub fn next_message(&mut self) -> Option<pb::FromAgent> {
         self.outbox.pop_front()

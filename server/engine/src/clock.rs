@@ -71,10 +71,10 @@ impl HostClock {
         self.recent.len()
     }
 
-    /// The host booted: its ticks from here on are of another clock.
+    /// The host booted: its ticks from here on are of another clock. Their stamps go on rising all the same: of two at one
+    /// moment, as where a clock years ahead makes everything "now", history would show one.
     pub(crate) fn boot(&mut self) {
         self.stream_ms = None;
-        self.last = None;
     }
 
     /// The server's clock jumped: every offset jumps the other way.
@@ -85,7 +85,7 @@ impl HostClock {
         self.stream_ms = self.stream_ms.map(|offset| offset.saturating_sub(by_ms));
     }
 
-    /// The corrected time of a tick or event: strictly rising within a boot, unless a clock was set back.
+    /// The corrected time of a tick or event: strictly rising, unless a clock was set back.
     pub(crate) fn stamp(&mut self, agent: Timestamp, wall: Timestamp) -> Timestamp {
         let stamp = self.corrected(agent, wall);
         let stamp = match self.last {
@@ -194,6 +194,19 @@ mod tests {
             clock.observe(0, true);
             assert_eq!(clock.estimate_ms(), Some(want));
         }
+    }
+
+    #[test]
+    fn boots_of_a_clock_years_ahead_share_no_moment() {
+        let mut clock = HostClock::default();
+        let mut stamps = Vec::new();
+        for tick in 0..6 {
+            if tick == 3 {
+                clock.boot();
+            }
+            stamps.push(clock.stamp(at(1_000_000_000 + tick), at(0)));
+        }
+        assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
     }
 
     #[test]

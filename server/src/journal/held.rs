@@ -78,8 +78,11 @@ impl Held {
             let end = seq + item.width() - 1;
             let fresh = end > last;
             if fresh {
-                if let Item::Gap(gap) = item {
-                    gap.from_seq = gap.from_seq.max(last + 1);
+                // Only of one that begins before: what a full disk lost is a gap of one number that counts many.
+                if let Item::Gap(gap) = item
+                    && gap.from_seq <= last
+                {
+                    gap.from_seq = last + 1;
                     let left = gap.to_seq - gap.from_seq + 1;
                     gap.ticks = gap.ticks.min(left);
                     gap.events = gap.events.min(left);

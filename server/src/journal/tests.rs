@@ -97,6 +97,24 @@ proptest! {
 }
 
 #[test]
+fn a_gap_of_one_number_counts_all_that_a_full_disk_lost() {
+    let lost = |ticks| {
+        let Item::Gap(gap) = gap(1, 1) else {
+            unreachable!("it was made a gap")
+        };
+        Item::Gap(Gap {
+            ticks,
+            events: 2,
+            reason: GapReason::DiskFull,
+            ..gap
+        })
+    };
+    let mut batch = batch(1, vec![lost(40)]);
+    Held::default().trim(&mut batch);
+    assert_eq!(batch.items, [lost(40)]);
+}
+
+#[test]
 fn the_epoch_in_use_is_never_forgotten() {
     let mut held = Held::default();
     for start in 1..2_000 {
