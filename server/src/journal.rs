@@ -6,11 +6,12 @@
 //! Frame payload: version u8, then the postcard form of [`Group`].
 
 mod held;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::vitals::Gauges;
 
 pub use held::Held;
 use held::Kept;
+pub use stream::{Full, Heard, Stream};
 
 /// Inputs that may wait for the journal: a full channel slows the streams, which the agents' spools absorb.
 /// A batch of a backlog takes some 400 KB here, so this is also what bounds the memory of 10,000 agents that come back.
@@ -116,40 +118,6 @@ pub enum Submit {
     Rotate(oneshot::Sender<()>),
     /// Finish what has come in and stop.
     Stop,
-}
-
-/// The journal's disk takes no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the server's disk is full: nothing was taken in; free space in its data directory")]
-pub struct Full;
-
-/// What a stream hears: epoch id and the last sequence number that is durable, or that nothing was taken in.
-pub type Heard = Result<(u64, u64), Full>;
-
-/// A stream as the journal sees it: where it hears what is durable, as epoch id and last sequence number.
-///
-/// Acknowledgements are cumulative. So once something of a stream was refused, everything after it is refused as well, also
-/// when there is room again: else the numbers refused would count as held. The next stream starts from what is held.
-#[derive(Debug)]
-pub struct Stream {
-    durable: mpsc::UnboundedSender<Heard>,
-    refused: AtomicBool,
-}
-
-impl Stream {
-    /// A stream, and where its end hears from the journal.
-    #[must_use]
-    pub fn new() -> (Arc<Stream>, mpsc::UnboundedReceiver<Heard>) {
-        let (durable, hears) = mpsc::unbounded_channel();
-        let refused = AtomicBool::new(false);
-        (Arc::new(Stream { durable, refused }), hears)
-    }
-
-    fn refuse(&self) {
-        self.refused.store(true, Ordering::Relaxed);
-        // A stream that is gone asks anew when it comes back.
-        let _ = self.durable.send(Err(Full));
-    }
 }
 
 /// Opens the journal in a data directory.
