@@ -5,6 +5,7 @@
 //! - [`hour`]: the file format.
 //! - [`schemas`]: which series a schema id stands for.
 //! - [`query`]: one series of one host over a span.
+//! - `quantum`: the quantum that raw values are counted in.
 //! - [`events`]: what happened that is not a number.
 //! - `erased`: hosts that go from all of these.
 //! - [`summary`]: what is left of samples when they are too many to read, or gone.
@@ -13,6 +14,7 @@ pub(crate) mod erased;
 pub mod events;
 pub mod head;
 pub mod hour;
+mod quantum;
 pub mod query;
 pub mod schemas;
 pub mod summary;

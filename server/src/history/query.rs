@@ -6,15 +6,18 @@ use jiff::Timestamp;
 
 use super::History;
 use super::head::Mini;
+use super::quantum::{Quantum, common, raw_in};
 
 /// Which column of a schema a series is, and the quantum that it is counted in there.
-pub(super) type Column = (usize, (u32, u32));
+pub(super) type Column = (usize, Quantum);
 
 /// The points of a series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Points {
     /// Raw time in milliseconds and raw value, [`MISSING`] where it could not be read; times strictly rise.
     pub raw: Vec<(i64, i64)>,
+    /// What the raw values are counted in, which need not be what the host counts in at present: value = raw * mul / div.
+    pub quantum: (u32, u32),
     /// Parts of the span that could not be read, in words.
     pub damaged: Vec<String>,
     /// Samples that were held twice: once too often, but for a moment while an hour is being sealed.
@@ -23,12 +26,49 @@ pub struct Points {
 
 impl Points {
     /// Adds the points of another; of two at one time the first stays.
-    pub fn join(&mut self, other: Points) {
+    pub fn join(&mut self, mut other: Points) {
+        if other.raw.is_empty() || self.raw.is_empty() {
+            if self.raw.is_empty() {
+                self.quantum = other.quantum;
+            }
+        } else {
+            let shared = common(self.quantum, other.quantum);
+            self.count_in(shared);
+            other.count_in(shared);
+        }
         self.raw.extend(other.raw);
         self.raw.sort_by_key(|(time, _)| *time);
         self.raw.dedup_by_key(|(time, _)| *time);
         self.damaged.extend(other.damaged);
         self.repeated += other.repeated;
+    }
+
+    /// The values: see [`values`].
+    #[must_use]
+    pub fn values(&self, kind: Kind) -> Vec<(Timestamp, Option<f64>)> {
+        values(kind, self.quantum, &self.raw)
+    }
+
+    fn count_in(&mut self, quantum: Quantum) {
+        if self.quantum != quantum {
+            for (_, raw) in &mut self.raw {
+                *raw = raw_in(*raw, self.quantum, quantum);
+            }
+            self.quantum = quantum;
+        }
+    }
+
+    /// Adds samples that are counted in a quantum of their own.
+    fn add(&mut self, samples: impl Iterator<Item = (i64, i64)>, quantum: Quantum) {
+        if self.raw.is_empty() {
+            self.quantum = quantum;
+        }
+        if self.quantum != quantum {
+            self.count_in(common(self.quantum, quantum));
+        }
+        let own = self.quantum;
+        self.raw
+            .extend(samples.map(|(time, raw)| (time, raw_in(raw, quantum, own))));
     }
 }
 
@@ -45,6 +85,7 @@ impl History {
         };
         let mut points = Points {
             raw: Vec::new(),
+            quantum: (series.mul, series.div),
             damaged: Vec::new(),
             repeated: 0,
         };
@@ -62,22 +103,22 @@ impl History {
                 if block.max_ms < span.0 || block.min_ms >= span.1 {
                     continue;
                 }
-                let Some(column) = columns.of(block.schema) else {
+                let Some((column, quantum)) = columns.of(block.schema) else {
                     continue;
                 };
                 match file.column(block, column) {
-                    Ok(more) => points.raw.extend(more.into_iter().filter(inside)),
+                    Ok(more) => points.add(more.into_iter().filter(inside), quantum),
                     Err(error) => points.damaged.push(error.to_string()),
                 }
             }
         }
         let within = |mini: &Mini| span.0 <= mini.max_ms && mini.min_ms < span.1;
         for mini in minis.into_iter().filter(within) {
-            let Some(column) = columns.of(mini.schema) else {
+            let Some((column, quantum)) = columns.of(mini.schema) else {
                 continue;
             };
             match part(&mini.bytes, column) {
-                Ok(more) => points.raw.extend(more.filter(inside)),
+                Ok(more) => points.add(more.filter(inside), quantum),
                 Err(why) => points.damaged.push(why.to_string()),
             }
         }
@@ -85,22 +126,17 @@ impl History {
             .iter()
             .filter(|row| span.0 <= row.time_ms && row.time_ms < span.1)
         {
-            let Some(column) = columns.of(row.schema) else {
+            let Some((column, quantum)) = columns.of(row.schema) else {
                 continue;
             };
-            points
-                .raw
-                .extend(row.values.get(column).map(|value| (row.time_ms, *value)));
+            let value = row.values.get(column).map(|value| (row.time_ms, *value));
+            points.add(value.into_iter(), quantum);
         }
         points.raw.sort_by_key(|(time, _)| *time);
         let all = points.raw.len();
         points.raw.dedup_by_key(|(time, _)| *time);
         points.repeated = (all - points.raw.len()) as u64;
         points
-    }
-
-    pub(super) fn column(&self, schema: SchemaId, series: &Series) -> Option<usize> {
-        Some(self.column_of(schema, series)?.0)
     }
 
     /// The column of a series, and the quantum that it is counted in there.
@@ -117,17 +153,17 @@ impl History {
 struct Columns<'a> {
     history: &'a History,
     series: &'a Series,
-    last: Option<(SchemaId, Option<usize>)>,
+    last: Option<(SchemaId, Option<Column>)>,
 }
 
 impl Columns<'_> {
-    fn of(&mut self, schema: SchemaId) -> Option<usize> {
+    fn of(&mut self, schema: SchemaId) -> Option<Column> {
         if let Some((last, column)) = self.last
             && last == schema
         {
             return column;
         }
-        let column = self.history.column(schema, self.series);
+        let column = self.history.column_of(schema, self.series);
         self.last = Some((schema, column));
         column
     }
@@ -143,15 +179,19 @@ fn part(
 
 /// Turns raw points into values: a gauge's own, a counter's rate a second since the point before. A counter that fell was
 /// reset: what it shows now came since.
-#[must_use]
-pub fn values(series: &Series, raw: &[(i64, i64)]) -> Vec<(Timestamp, Option<f64>)> {
+fn values(kind: Kind, quantum: Quantum, raw: &[(i64, i64)]) -> Vec<(Timestamp, Option<f64>)> {
+    let scaled = |raw: i64| {
+        #[allow(clippy::cast_precision_loss, reason = "as Series::value")]
+        let raw = raw as f64;
+        raw * f64::from(quantum.0) / f64::from(quantum.1.max(1))
+    };
     let mut out = Vec::with_capacity(raw.len());
     let mut last: Option<(i64, i64)> = None;
     for &(time, value) in raw {
         let at = Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX);
-        let shown = match series.kind {
+        let shown = match kind {
             _ if value == MISSING => None,
-            Kind::Gauge => Some(series.value(value)),
+            Kind::Gauge => Some(scaled(value)),
             Kind::Counter => last.map(|(before, from)| {
                 let grown = if value >= from {
                     value.wrapping_sub(from)
@@ -160,13 +200,13 @@ pub fn values(series: &Series, raw: &[(i64, i64)]) -> Vec<(Timestamp, Option<f64
                 };
                 #[allow(clippy::cast_precision_loss, reason = "a span of milliseconds")]
                 let seconds = (time - before) as f64 / 1_000.0;
-                series.value(grown) / seconds
+                scaled(grown) / seconds
             }),
         };
         if value != MISSING {
             last = Some((time, value));
         }
-        let first_of_counter = series.kind == Kind::Counter && shown.is_none() && value != MISSING;
+        let first_of_counter = kind == Kind::Counter && shown.is_none() && value != MISSING;
         if !first_of_counter {
             out.push((at, shown));
         }
@@ -246,7 +286,6 @@ mod tests {
 
     #[test]
     fn counters_become_rates() {
-        let series = Series::new("x_total", Kind::Counter).quantum(1, 100);
         let raw = [
             (0, 1_000),
             (10_000, 2_000),
@@ -260,7 +299,7 @@ mod tests {
             (at(30_000), Some(0.5)),
             (at(40_000), Some(0.5)),
         ];
-        assert_eq!(values(&series, &raw), want);
+        assert_eq!(values(Kind::Counter, (1, 100), &raw), want);
     }
 
     #[test]

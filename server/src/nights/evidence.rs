@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Error;
 use crate::history::History;
 use crate::history::events::Wanted;
-use crate::history::query::{thin, values};
+use crate::history::query::thin;
 
 /// So much before and after the start of a finding: what led to it and what came of it.
 const AROUND: SignedDuration = SignedDuration::from_mins(30);
@@ -176,8 +176,8 @@ fn samples(
     damaged: &mut Vec<String>,
 ) -> SeriesEvidence {
     let read = history.read(host, series, from, to);
+    let shown = thin(read.values(series.kind), POINTS_MAX);
     damaged.extend(read.damaged);
-    let shown = thin(values(series, &read.raw), POINTS_MAX);
     SeriesEvidence {
         series: series.to_string(),
         kind: series.kind,

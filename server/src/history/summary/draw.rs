@@ -1,17 +1,20 @@
 //! A series over a span: from its samples where they are there and wanted so close, else from summaries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dawnwatch_engine::block::Block;
 use dawnwatch_proto::{HostId, Kind, Series};
 use jiff::Timestamp;
 
+use super::columns::Part;
 use super::file::{self, SummaryAt, in_order};
 use super::keep::Summaries;
 use super::{FIVE_MINUTES_S, Growth, HOUR_S, Shape, Summary, reduce, start_of, together};
 use crate::history::head::{Mini, Row};
 use crate::history::hour::HourFile;
-use crate::history::query::{thin, values};
+use crate::history::quantum::{Quantum, common, summary_in};
+use crate::history::query::thin;
 use crate::history::{Error, History};
 
 /// What is wanted.
@@ -80,7 +83,7 @@ struct Sources<'a> {
 /// Summaries on their way into an answer.
 #[derive(Default)]
 struct Parts {
-    parts: Vec<Summary>,
+    parts: Vec<Part>,
     /// The widest step of them.
     step_s: u32,
     damaged: Vec<String>,
@@ -191,7 +194,7 @@ impl<'a> Sources<'a> {
             read.join(other);
         }
         read.damaged.extend(damaged);
-        let shown = thin(values(series, &read.raw), points);
+        let shown = thin(read.values(series.kind), points);
         Drawn {
             points: shown.points,
             peaks: shown.peaks,
@@ -234,7 +237,7 @@ impl<'a> Sources<'a> {
                 match read {
                     Some((at, read)) => {
                         let mut found = summaries(read);
-                        found.retain(|part| self.within(part, at.step_s));
+                        found.retain(|part| self.within(&part.summary, at.step_s));
                         if !found.is_empty() {
                             parts.step_s = parts.step_s.max(at.step_s);
                         }
@@ -290,12 +293,13 @@ impl<'a> Sources<'a> {
             }
         }
         for block in blocks {
-            let Some(column) = history.column(block.schema, self.wanted.series) else {
+            let column = history.column_of(block.schema, self.wanted.series);
+            let Some((column, quantum)) = column else {
                 continue;
             };
             let samples = file.column(block, column).map(in_order);
             match samples {
-                Ok(samples) => parts.reduce(&samples, self.wanted.series.kind),
+                Ok(samples) => parts.reduce(&samples, self.wanted.series.kind, quantum),
                 Err(error) => parts.damaged.push(error.to_string()),
             }
         }
@@ -306,22 +310,28 @@ impl<'a> Sources<'a> {
         let kind = self.wanted.series.kind;
         for (_, minis, rows) in &self.head {
             for mini in minis.iter().filter(|mini| mini.position > sealed) {
-                let Some(column) = history.column(mini.schema, self.wanted.series) else {
+                let column = history.column_of(mini.schema, self.wanted.series);
+                let Some((column, quantum)) = column else {
                     continue;
                 };
                 match decoded(&mini.bytes, column) {
-                    Ok(samples) => parts.reduce(&samples, kind),
+                    Ok(samples) => parts.reduce(&samples, kind, quantum),
                     Err(why) => parts.damaged.push(why.to_string()),
                 }
             }
-            let mut found = Vec::new();
+            let mut found: BTreeMap<Quantum, Vec<(i64, i64)>> = BTreeMap::new();
             for row in rows.iter().filter(|row| row.position > sealed) {
-                let column = history.column(row.schema, self.wanted.series);
-                if let Some(value) = column.and_then(|i| row.values.get(i)) {
-                    found.push((row.time_ms, *value));
+                let column = history.column_of(row.schema, self.wanted.series);
+                if let Some((i, quantum)) = column
+                    && let Some(value) = row.values.get(i)
+                {
+                    let same = found.entry(quantum).or_default();
+                    same.push((row.time_ms, *value));
                 }
             }
-            parts.reduce(&in_order(found), kind);
+            for (quantum, found) in found {
+                parts.reduce(&in_order(found), kind, quantum);
+            }
         }
     }
 
@@ -331,7 +341,8 @@ impl<'a> Sources<'a> {
             step_s,
             damaged,
         } = parts;
-        parts.retain(|part| self.within(part, step_s));
+        parts.retain(|part| self.within(&part.summary, step_s));
+        let (parts, quantum) = in_one_quantum(&parts);
         let samples = parts.iter().map(|part| u64::from(part.count)).sum();
         // As many whole steps behind each point as leave no more points than are wanted.
         let step_ms = i64::from(step_s) * 1_000;
@@ -348,7 +359,7 @@ impl<'a> Sources<'a> {
         };
         let (mut before, mut next) = (None, None);
         for (start, summary) in joined {
-            let value = value(self.wanted.series, before, &summary);
+            let value = value(self.wanted.series.kind, quantum, before, &summary);
             before = Some(summary.last);
             // The first count of all has nothing to be compared with.
             if value.is_none() && next.is_none() {
@@ -367,9 +378,10 @@ impl<'a> Sources<'a> {
 }
 
 impl Parts {
-    fn reduce(&mut self, samples: &[(i64, i64)], kind: Kind) {
+    fn reduce(&mut self, samples: &[(i64, i64)], kind: Kind, quantum: Quantum) {
+        let found = reduce(samples, kind, self.step_s).into_values();
         self.parts
-            .extend(reduce(samples, kind, self.step_s).into_values());
+            .extend(found.map(|summary| Part { summary, quantum }));
     }
 }
 
@@ -382,9 +394,16 @@ impl Drawn {
 }
 
 /// The summaries of one host, which is the only one that was asked for.
-fn summaries(read: file::OfSeries) -> Vec<Summary> {
-    let parts = read.parts.into_iter();
-    parts.map(|(_, part)| part.summary).collect()
+fn summaries(read: file::OfSeries) -> Vec<Part> {
+    read.parts.into_iter().map(|(_, part)| part).collect()
+}
+
+/// Summaries in one quantum, and which it is.
+fn in_one_quantum(parts: &[Part]) -> (Vec<Summary>, Quantum) {
+    let quanta = parts.iter().map(|part| part.quantum);
+    let shared = quanta.reduce(common).unwrap_or((1, 1));
+    let same = |part: &Part| summary_in(&part.summary, part.quantum, shared);
+    (parts.iter().map(same).collect(), shared)
 }
 
 pub(super) fn decoded(
@@ -402,12 +421,17 @@ pub(super) fn decoded(
     clippy::cast_precision_loss,
     reason = "a value is shown and judged, never counted on"
 )]
-fn value(series: &Series, before: Option<(i64, i64)>, of: &Summary) -> Option<(f64, f64)> {
-    let scaled = |raw: f64| raw * f64::from(series.mul) / f64::from(series.div);
-    match (series.kind, of.shape) {
+fn value(
+    kind: Kind,
+    quantum: Quantum,
+    before: Option<(i64, i64)>,
+    of: &Summary,
+) -> Option<(f64, f64)> {
+    let scaled = |raw: f64| raw * f64::from(quantum.0) / f64::from(quantum.1.max(1));
+    match (kind, of.shape) {
         (Kind::Gauge, Shape::Gauge { max, sum, .. }) => {
             let mean = scaled(sum as f64 / f64::from(of.count.max(1)));
-            Some((mean, series.value(max)))
+            Some((mean, scaled(max as f64)))
         }
         (Kind::Counter, Shape::Counter { increase, steepest }) => {
             let since = before.unwrap_or(of.first);

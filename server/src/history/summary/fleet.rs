@@ -209,12 +209,7 @@ impl History {
     ) -> BTreeMap<HostId, f64> {
         let mut out = BTreeMap::new();
         for host in hosts {
-            // In the host's own quantum, which may be another than the next one's.
-            let own = self.series(host).into_iter();
-            let own = { own }.find(|one| one.name == series.name && one.labels == series.labels);
-            let series = own.as_ref().unwrap_or(series);
-            let read = self.read(host, series, from, to);
-            let values = crate::history::query::values(series, &read.raw);
+            let values = self.read(host, series, from, to).values(series.kind);
             let mut values: Vec<f64> = values.into_iter().filter_map(|(_, value)| value).collect();
             if values.is_empty() {
                 continue;
