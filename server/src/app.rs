@@ -1,5 +1,6 @@
 //! Knows all rooms: starts them in order, stops them in the other.
 
+mod background;
 mod directory;
 mod inputs;
 mod signals;
@@ -24,7 +25,6 @@ use tonic::service::Routes;
 
 use crate::clock::{Clock, Stamper};
 use crate::config::{Settings, WebSettings};
-use crate::erase::Eraser;
 use crate::handout::{self, Handout};
 use crate::history::History;
 use crate::identity::people::People;
@@ -147,18 +147,15 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     };
     recovered.watch.send_pending();
     let mut threads = Threads::start(journal, rx, release, recovered.watch, inbox)?;
-    let eraser = Eraser {
-        disk: Arc::clone(&disk),
-        data: options.data.clone(),
-        history: Arc::clone(&history),
-        index: Arc::clone(&index),
-        journal: tx.clone(),
-        stopping: Arc::clone(&stopping),
-    };
-    let eraser = eraser.start();
-    threads
-        .running
-        .push(eraser.map_err(|source| Failed::thread("erase", source))?);
+    threads.running.extend(background::start(background::With {
+        disk: &disk,
+        data: &options.data,
+        history: &history,
+        index: &index,
+        identity: &identity,
+        journal: &tx,
+        stopping: &stopping,
+    })?);
     let mut signals = Signals::listen()?;
     start::introduce(&options, &settings, &identity, &tx, at, damage).await;
 

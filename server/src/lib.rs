@@ -16,6 +16,7 @@
 //! - [`published`]: what readers see.
 //! - [`history`]: the head and the hour files.
 //! - `erase`: takes erased hosts out of what is on disk.
+//! - `scrub`: reads hour files again, for what a disk loses silently.
 //! - [`index`]: finds what ledger and history hold; may be deleted.
 //! - [`keep`]: which files there are, what a clean stop leaves, copies, the way back after an upgrade.
 //! - [`verify`]: reads every file and names every damage.
@@ -45,6 +46,7 @@ pub mod notify;
 mod plain;
 pub mod published;
 pub mod reserve;
+mod scrub;
 pub mod supervisor;
 pub mod targets;
 pub mod verify;

@@ -115,14 +115,14 @@ impl History {
         fs::create_dir_all(&dir).map_err(io("create"))?;
         let schemas = Schemas::open(disk, &dir.join("schemas"))?;
         let mut files = Vec::new();
-        let mut damaged = Vec::new();
+        let (mut damaged, mut unreadable) = (Vec::new(), Vec::new());
         let mut summaries = Summaries::new();
         for entry in fs::read_dir(&dir).map_err(io("list"))? {
             let path = entry.map_err(io("list"))?.path();
             match path.extension().and_then(|e| e.to_str()) {
                 Some("dwh") => match HourFile::open(&path) {
                     Ok(file) => files.push(Arc::new(file)),
-                    Err(error) => damaged.push(error.to_string()),
+                    Err(error) => unreadable.push((path, error)),
                 },
                 // What is in them is looked at when it is asked for: a damaged one stops no start.
                 Some("dws") => keep::note(&mut summaries, &path),
@@ -131,6 +131,12 @@ impl History {
                 Some(_) | None => {}
             }
         }
+        // The names of all summaries are needed: they say which time it was.
+        damaged.extend(
+            unreadable
+                .iter()
+                .map(|(path, error)| lost(path, error, &summaries)),
+        );
         // After a kill the latest name may be in the cache only, and rows in a file that is found are kept nowhere else.
         fs::File::open(&dir)
             .and_then(|dir| dir.sync_all())
@@ -348,6 +354,15 @@ impl History {
             .map_or_else(Vec::new, |s| s.series().to_vec())
     }
 
+    /// The hour files that are read at present, by journal position.
+    #[must_use]
+    pub(crate) fn hour_files(&self) -> Vec<(u64, PathBuf)> {
+        let files = self.files();
+        let all = files.iter();
+        all.map(|file| (file.footer.through, file.path.clone()))
+            .collect()
+    }
+
     fn files(&self) -> Files {
         self.files
             .read()
@@ -357,6 +372,24 @@ impl History {
 
     fn head(&self) -> std::sync::MutexGuard<'_, Head> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is lost with an hour file that cannot be read, and of which time.
+fn lost(path: &Path, error: &Error, summaries: &Summaries) -> String {
+    let name = path.file_stem().and_then(|name| name.to_str());
+    let through = name.and_then(|name| name.parse().ok()).unwrap_or(0);
+    let (from, to) = crate::verify::span(path, through, summaries);
+    let minute = |at: Timestamp| at.strftime("%F %H:%M").to_string();
+    match (from, to) {
+        (Some(from), Some(to)) => {
+            format!(
+                "{error}, which are those of {}-{} UTC",
+                minute(from),
+                minute(to)
+            )
+        }
+        _ => error.to_string(),
     }
 }
 

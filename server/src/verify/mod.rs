@@ -30,6 +30,7 @@ use dawnwatch_proto::untrusted::term;
 
 use crate::keep::clean::Clean;
 use crate::keep::files::{self, BESIDE, DERIVED, Held, ROOMS};
+pub(crate) use history::span;
 pub use hour::{Hour, hour};
 pub use report::{Cost, Damage, Report};
 
