@@ -27,6 +27,7 @@
 //! down 2h [clean]                           the server is off
 //! save                                      state is saved and restored
 //! ack I-1 anna a remark | deliver I-1/1/ops arrived|refused|struggling answer
+//! restored 20m restored from a backup       the server goes on from how it was so long ago, as its data were put back
 //! notice config text | alarm disk text | retire web01 | erase web01 erased-1
 //! twice web01 192.0.2.4 192.0.2.9           a copy of it, at the second address, tries to speak for it
 //! named web07 importance=high hours=daily   a person named it, whether it joins or not (daily: 08:00-18:00)
@@ -46,13 +47,14 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use lines::effect_line;
 pub use season::season;
 pub use world::World;
 
 use crate::config::{Channel, HostFacts, Target};
-use crate::input::{Act, Delivered, Input, Named, Notice, Order, Outcome};
+use crate::input::{Act, Delivered, Input, Named, Notice, Order, Outcome, Restored};
 use crate::{At, Effect, Engine};
 use dawnwatch_proto::event::GoodbyeReason;
 use dawnwatch_proto::review::{Importance, Severity};
@@ -176,6 +178,12 @@ impl Story {
                     text,
                     critical: *verb == "alarm",
                 }));
+            }
+            "restored" => {
+                let ago = Duration::from_millis(world::millis(arg(args, 0)?)?);
+                let until = self.world.wall() - ago;
+                let how = args[1..].join(" ");
+                self.world.push(Input::Restored(Restored { until, how }));
             }
             "log" | "logs" => self.world.log(&command[verb.len()..])?,
             "process" => self.world.process(args)?,
