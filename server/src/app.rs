@@ -133,8 +133,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         poke,
         gauges,
     } = rooms;
-    let (at, mut damage) = (recovered.at, recovered.damage);
-    damage.extend(missing);
+    let (at, damage) = (recovered.at, [recovered.damage, missing].concat());
     let journal = Journal {
         log,
         stamper: Stamper::after(at, clock.wall(), clock.boot_ms()),

@@ -27,6 +27,9 @@ const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// Most schemas of a union: a host that changes more often than that within an hour gets more blocks.
 pub const PARTS_MAX: usize = 64;
 
+/// The form of a union's frame; schemas themselves have none, their ids are hashes of what they say.
+pub(crate) const UNION_VERSION: u32 = 1;
+
 /// What a frame of a union begins with: as a schema it would have no such id.
 const UNION: &[u8; 8] = b"\0UNION\x01\0";
 

@@ -14,3 +14,6 @@ pub mod restored;
 pub mod snapshot;
 pub mod upgrade;
 pub mod version;
+
+#[cfg(test)]
+mod golden;

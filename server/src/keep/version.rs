@@ -30,6 +30,7 @@ pub fn formats() -> BTreeMap<String, u32> {
         ("hour", crate::history::hour::VERSION),
         ("block", u32::from(dawnwatch_engine::block::VERSION)),
         ("events", u32::from(crate::history::events::VERSION)),
+        ("schema-union", crate::history::schemas::UNION_VERSION),
         ("summary", crate::history::summary::file::VERSION),
         ("night", dawnwatch_proto::review::FORMAT),
         ("evidence", dawnwatch_proto::api::EVIDENCE_FORMAT),
