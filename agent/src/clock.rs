@@ -1,5 +1,7 @@
 //! The only place of the agent that asks what time it is.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
@@ -32,6 +34,31 @@ impl Clock {
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         let millis = u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000;
         seconds.saturating_mul(1_000).saturating_add(millis)
+    }
+}
+
+/// How far the host's clock is ahead of the server's, as it was last heard; shared by who hears it and who shows it.
+#[derive(Debug, Clone)]
+pub struct Offset(Arc<AtomicI64>);
+
+impl Default for Offset {
+    fn default() -> Offset {
+        Offset(Arc::new(AtomicI64::new(i64::MIN)))
+    }
+}
+
+impl Offset {
+    /// The server said what time it is. What the message took on its way counts as the host being ahead.
+    pub fn heard(&self, server_ms: i64, own_ms: i64) {
+        self.0
+            .store(own_ms.saturating_sub(server_ms), Ordering::Relaxed);
+    }
+
+    /// Milliseconds; none before the server was heard.
+    #[must_use]
+    pub fn ms(&self) -> Option<i64> {
+        let ms = self.0.load(Ordering::Relaxed);
+        (ms != i64::MIN).then_some(ms)
     }
 }
 

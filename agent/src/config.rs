@@ -166,6 +166,7 @@ impl Config {
             bus: self.bus.clone().unwrap_or(usual.bus),
             asks: usual.asks,
             board: usual.board,
+            offset: usual.offset,
         }
     }
 

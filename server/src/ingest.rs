@@ -308,16 +308,26 @@ impl Session<'_> {
     /// Something is durable.
     async fn acknowledge(&mut self, heard: Heard) -> Result<(), Status> {
         for ack in self.talk.durable(heard, self.shared.clock.boot_ms())? {
-            self.send(from_server::Body::Ack(ack)).await?;
+            self.send_ack(ack).await?;
         }
         Ok(())
     }
 
     async fn flush_ack(&mut self, at_once: bool) -> Result<(), Status> {
         match self.talk.ack(at_once, self.shared.clock.boot_ms()) {
-            Some(ack) => self.send(from_server::Body::Ack(ack)).await,
+            Some(ack) => self.send_ack(ack).await,
             None => Ok(()),
         }
+    }
+
+    /// With the server's time, by which agents know how far their clocks are off.
+    async fn send_ack(&self, ack: pb::Ack) -> Result<(), Status> {
+        let server_wall_ms = self.shared.clock.wall().as_millisecond();
+        self.send(from_server::Body::Ack(pb::Ack {
+            server_wall_ms,
+            ..ack
+        }))
+        .await
     }
 
     async fn send(&self, body: from_server::Body) -> Result<(), Status> {

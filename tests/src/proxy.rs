@@ -235,6 +235,7 @@ impl Wire {
                     return Some(pb::Ack {
                         epoch: index,
                         seq: seq - 1,
+                        server_wall_ms: 0,
                     });
                 }
             }

@@ -140,7 +140,11 @@ impl Agent {
             body: started,
         });
         supervisor::tell("READY=1");
-        let collectors = Collectors::new(self.roots.clone());
+        let roots = Roots {
+            offset: self.shared.offset().clone(),
+            ..self.roots.clone()
+        };
+        let collectors = Collectors::new(roots);
         let looks = collectors.looks();
         let logs = Logs::start(self.logs.clone(), self.state.dir(), Clock)
             .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot read logs: {error}")))?;

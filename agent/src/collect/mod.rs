@@ -73,6 +73,8 @@ pub struct Roots {
     pub asks: Asks,
     /// What is pinged beside the ticks; nothing unless somebody fills it.
     pub board: crate::probe::Board,
+    /// How far the clock is off; unknown unless somebody asks a server.
+    pub offset: crate::clock::Offset,
 }
 
 impl Default for Roots {
@@ -83,6 +85,7 @@ impl Default for Roots {
             bus: PathBuf::from("/run/dbus/system_bus_socket"),
             asks: Asks::default(),
             board: crate::probe::Board::default(),
+            offset: crate::clock::Offset::default(),
         }
     }
 }

@@ -39,6 +39,7 @@ fn roots(dir: &Path) -> Roots {
             ticks_per_second: 100,
         },
         board: crate::probe::Board::default(),
+        offset: crate::clock::Offset::default(),
     }
 }
 

@@ -1,12 +1,15 @@
-//! Whether a time server disciplines the kernel's clock.
+//! Whether a time server disciplines the kernel's clock, and how far it is off.
 //!
-//! The kernel answers that by a call (`adjtimex`) that cannot be made without unsafe code; systemd's timedated makes it and
-//! tells over the message bus. It is started for the question and ends by itself, so it is asked every ten looks only.
-//! How far the clock is off is measured by the server.
+//! The kernel answers both by a call (`adjtimex`) that the hardened unit's `ProtectClock=` forbids; systemd's timedated makes it
+//! and tells over the message bus whether the clock is synchronised. It is started for the question and ends by itself, so it
+//! is asked every ten looks only. How far the clock is off is reckoned against the dawnwatch server, which tells its time with
+//! each acknowledgement; the message's own way, some milliseconds, counts as the host being ahead.
 
 use std::path::PathBuf;
 
 use dawnwatch_proto::{MISSING, Series};
+
+use crate::clock::Offset;
 
 use super::bus::{Bus, BusError, Call, Reader, Value};
 use super::metric::Metric;
@@ -19,10 +22,22 @@ const ASK_LOOKS: u32 = 10;
 const TIMEDATED: &str = "org.freedesktop.timedate1";
 
 /// What this collector shows.
-pub(crate) const METRICS: &[Metric] = &[Metric::gauge(
+pub(crate) const METRICS: &[Metric] = &[SYNCED, OFFSET];
+
+const SYNCED: Metric = Metric::gauge(
     "node_timex_sync_status",
     "Is clock synchronized to a reliable server (1 = yes, 0 = no).",
-)];
+);
+
+/// In steps of ten milliseconds: a way through a network takes as long, and what does not change costs nothing.
+const OFFSET: Metric = Metric::gauge(
+    "node_timex_offset_seconds",
+    "Time offset in between local system and reference clock, which is the dawnwatch server's.",
+)
+.quantum(1, 100);
+
+/// Milliseconds of a step.
+const STEP_MS: i64 = 10;
 
 /// The collector of the clock's state.
 #[derive(Debug)]
@@ -31,6 +46,9 @@ pub(crate) struct Timex {
     looks: u32,
     synced: Option<i64>,
     there: bool,
+    offset: Offset,
+    /// Whether the server was heard, and the series is listed.
+    heard: bool,
 }
 
 impl Timex {
@@ -41,6 +59,8 @@ impl Timex {
             looks: 0,
             synced: None,
             there: false,
+            offset: roots.offset.clone(),
+            heard: false,
         }
     }
 
@@ -73,10 +93,15 @@ impl Collector for Timex {
         } else {
             self.looks = self.looks.wrapping_add(1);
         }
-        let appeared = self.synced.is_some() && !self.there;
-        self.there |= appeared;
+        let offset = self.offset.ms();
+        let appeared = (self.synced.is_some() && !self.there) || (offset.is_some() && !self.heard);
+        self.there |= self.synced.is_some();
+        self.heard |= offset.is_some();
         if self.there {
             out.row.push(self.synced.unwrap_or(MISSING));
+        }
+        if self.heard {
+            out.row.push(offset.map_or(MISSING, |ms| ms / STEP_MS));
         }
         Ok(if appeared {
             Shape::Changed
@@ -87,7 +112,42 @@ impl Collector for Timex {
 
     fn describe(&self, series: &mut Vec<Series>) {
         if self.there {
-            series.extend(METRICS.iter().map(Metric::series));
+            series.push(SYNCED.series());
         }
+        if self.heard {
+            series.push(OFFSET.series());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offset_is_shown_from_when_the_server_is_heard() {
+        let roots = Roots {
+            bus: PathBuf::from("/nowhere"),
+            ..Roots::default()
+        };
+        let mut timex = Timex::new(&roots);
+        let mut look = || {
+            let mut out = Out {
+                row: Vec::new(),
+                complaints: Vec::new(),
+            };
+            let shape = timex.collect(&mut out);
+            let mut series = Vec::new();
+            timex.describe(&mut series);
+            assert_eq!(out.row.len(), series.len());
+            (shape.ok(), out.row)
+        };
+        // Without a bus the first look only finds that there is none.
+        look();
+        assert_eq!(look(), (Some(Shape::Same), vec![]));
+        roots.offset.heard(1_000_000, 1_012_347);
+        assert_eq!(look(), (Some(Shape::Changed), vec![1_234]));
+        roots.offset.heard(1_000_000, 999_000);
+        assert_eq!(look(), (Some(Shape::Same), vec![-100]));
     }
 }

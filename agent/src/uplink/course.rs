@@ -288,6 +288,10 @@ impl Course {
     pub fn heard(&mut self, shared: &Shared, message: pb::FromServer, now: Now) -> Result<(), End> {
         match message.body {
             Some(from_server::Body::Ack(ack)) => {
+                if ack.server_wall_ms > 0 {
+                    let own_ms = now.wall.as_millisecond();
+                    shared.offset().heard(ack.server_wall_ms, own_ms);
+                }
                 let index = usize::try_from(ack.epoch).unwrap_or(usize::MAX);
                 let Some(epoch) = self.epochs.get(index) else {
                     tracing::debug!(epoch = ack.epoch, "acknowledgement of an epoch not named");

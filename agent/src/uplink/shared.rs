@@ -9,6 +9,7 @@ use dawnwatch_proto::probe::{self, Target};
 use dawnwatch_proto::{Event, Schema, Tick, pb};
 use tokio::sync::Notify;
 
+use crate::clock::Offset;
 use crate::spool::{EpochSpan, Spool};
 
 /// Time between two ticks until the server says otherwise.
@@ -31,6 +32,7 @@ pub struct Shared {
     renewed: Notify,
     progress: RefCell<Progress>,
     progressed: Notify,
+    offset: Offset,
 }
 
 /// How far this run has come, for [`crate::status`].
@@ -62,7 +64,14 @@ impl Shared {
             renewed: Notify::new(),
             progress: RefCell::new(Progress::default()),
             progressed: Notify::new(),
+            offset: Offset::default(),
         }
+    }
+
+    /// How far the host's clock is off, as the server is heard.
+    #[must_use]
+    pub fn offset(&self) -> &Offset {
+        &self.offset
     }
 
     /// Keeps a tick and wakes the uplink.

@@ -93,7 +93,11 @@ async fn serve(server: Arc<Mutex<Server>>, mut inbound: Streaming<pb::FromAgent>
                     let items = decoder.batch(batch).unwrap();
                     let seq = keep(&mut server, epoch, first, items);
                     let lost = stream <= server.lose_acks;
-                    let ack = pb::Ack { epoch: index, seq };
+                    let ack = pb::Ack {
+                        epoch: index,
+                        seq,
+                        server_wall_ms: Clock.wall().as_millisecond() - 5_000,
+                    };
                     (!lost).then_some(from_server::Body::Ack(ack))
                 }
                 from_agent::Body::Heartbeat(beat) => {
@@ -432,6 +436,8 @@ async fn live_ticks_need_no_heartbeat_and_silence_does() {
         () = uplink.run() => unreachable!(),
         n = live => n,
     };
+    let ahead = shared.offset().ms().expect("the server told its time");
+    assert!((5_000..65_000).contains(&ahead), "{ahead}");
     // One for what was there before the stream, if it was more than a tick.
     assert!(while_live <= 1, "{while_live} heartbeats beside live ticks");
     let server = handle.0.lock().unwrap();

@@ -224,7 +224,12 @@ impl Talk {
         }
         let (epoch, seq) = self.waiting.take()?;
         (self.acked_ms, self.unacked) = (boot_ms, 0);
-        Some(pb::Ack { epoch, seq })
+        // When it leaves is for who sends it to say.
+        Some(pb::Ack {
+            epoch,
+            seq,
+            server_wall_ms: 0,
+        })
     }
 }
 

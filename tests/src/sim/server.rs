@@ -278,6 +278,7 @@ impl Server {
             lied = Some(pb::Ack {
                 epoch: batch.epoch,
                 seq,
+                server_wall_ms: 0,
             });
         }
         match talk

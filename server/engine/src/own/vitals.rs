@@ -152,7 +152,10 @@ impl Engine {
         };
         let (severity, what, why) = if below(FREE_CRITICAL, pages) {
             let what = "data directory less than 5 % free";
-            let why = format!("{}; when it is full nothing is taken in or judged", left());
+            let why = format!(
+                "{}; when it is full nothing that agents bring is taken in",
+                left()
+            );
             (Severity::Critical, what.to_owned(), why)
         } else if below(FREE_WARNING, warns) {
             let what = "data directory less than 10 % free";
