@@ -39,7 +39,12 @@ use tokio::sync::Mutex;
 
 use crate::clock::Clock;
 use crate::uplink::Shared;
+use dawnwatch_proto::EventBody;
+use frame::Framer;
+use lines::Lines;
 use reader::{Answer, Ask, Batch, Thread};
+use redact::Redactor;
+use shaper::{Shaper, When};
 
 /// Time between two rounds of reading.
 const ROUND: Duration = Duration::from_secs(1);
@@ -209,6 +214,25 @@ pub fn look(settings: &Settings) -> Seen {
     };
     seen.no_journal = journal.err();
     seen
+}
+
+/// What the bytes of a log file, read in these pieces, are told as: shapes, whole lines, and the counts at last. Nothing is kept,
+/// and only the usual secrets are taken out.
+#[must_use]
+pub fn shape(pieces: &[&[u8]]) -> Vec<EventBody> {
+    let mut lines = Lines {
+        shaper: Shaper::new(Redactor::default()),
+        twins: None,
+    };
+    let mut framer = Framer::default();
+    let path = Path::new("file");
+    for piece in pieces {
+        framer.push(piece, |raw| lines.of_file(path, raw, When::Live));
+    }
+    framer.end(|raw| lines.of_file(path, raw, When::Live));
+    let (mut events, _) = lines.shaper.take();
+    events.push(lines.shaper.flush(0));
+    events
 }
 
 /// Whether a pattern of files can be used.

@@ -750,3 +750,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_segment_that_says_its_epoch_begins_behind_it_stops_no_start() {
+    for base in [0, 5, u64::MAX] {
+        let disk = Arc::new(SimDisk::new(1));
+        let options = dawnwatch_segment::Options {
+            kind: KIND,
+            segment_bytes: 4_096,
+            preallocate: false,
+            header_note: epoch::note(7, base, sample::time(0)),
+        };
+        let dir = Path::new(DIR);
+        let (mut log, _) = Log::open(Arc::clone(&disk) as Arc<dyn Disk>, dir, options).unwrap();
+        log.append(b"no entry").unwrap();
+        log.sync().unwrap();
+        let mut spool = open(&disk, LARGE, 9);
+        tick(&mut spool, 1);
+        assert_eq!(spool.last_seq(9), 1);
+        assert_eq!(
+            tally(&all(&mut spool, 9, 1), 1),
+            (1, 0, 0, 0),
+            "base {base}"
+        );
+    }
+}

@@ -342,7 +342,10 @@ fn encode(rows: &[EventRow]) -> Chunk {
 }
 
 /// The times and protobuf forms of a chunk.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(i64, &[u8])>, &'static str> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(bytes: &[u8]) -> Result<Vec<(i64, &[u8])>, &'static str> {
     let Some((&VERSION, mut rest)) = bytes.split_first() else {
         return Err("a chunk of events of another version");
     };

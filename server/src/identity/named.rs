@@ -138,6 +138,14 @@ impl NamedRecord {
     }
 }
 
+/// Reads a list of hosts, as [`Identity::import_hosts`] does.
+///
+/// # Errors
+/// All mistakes of the file at once, each with its line.
+pub fn read_hosts(text: &str) -> Result<Vec<NamedRecord>, Vec<String>> {
+    csv::read(text)
+}
+
 impl Identity {
     /// All names, by name.
     #[must_use]
@@ -156,7 +164,7 @@ impl Identity {
         dry_run: bool,
         now: Timestamp,
     ) -> Result<(Imported, Vec<NamedRecord>), HostError> {
-        let rows = csv::read(text).map_err(HostError::Mistakes)?;
+        let rows = read_hosts(text).map_err(HostError::Mistakes)?;
         let import = |state: &mut State| import(state, rows, now);
         if dry_run {
             let mut state = State::clone(&self.state.load());
