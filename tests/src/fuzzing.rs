@@ -53,3 +53,19 @@ pub const TARGETS: [Target; 11] = [
 const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>) -> Target {
     Target { name, run, seeds }
 }
+
+/// Writes the seeds of a target into the directory that `DAWNWATCH_FUZZ_CORPUS` names, if it does: libFuzzer begins from files.
+///
+/// # Panics
+/// Where there is no such target, or the directory cannot be written.
+pub fn lay(name: &str) {
+    let Some(dir) = std::env::var_os("DAWNWATCH_FUZZ_CORPUS") else {
+        return;
+    };
+    let target = TARGETS.iter().find(|target| target.name == name);
+    let seeds = (target.expect("one of the targets").seeds)();
+    for (number, seed) in seeds.iter().enumerate() {
+        let path = std::path::Path::new(&dir).join(format!("seed-{number:02}"));
+        std::fs::write(path, seed).expect("a directory with room");
+    }
+}

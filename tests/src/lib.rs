@@ -17,6 +17,7 @@
 //! - [`inject`]: processes whose system calls fail, hang or kill where a test says so.
 //! - [`image`]: a filesystem on a loop device whose power can be cut.
 //! - [`sim`]: agents, links and a server under a simulated clock, by seed, in one thread.
+//! - [`flat`]: whether a process that runs for long stays as large as it is.
 //! - [`fuzzing`]: all that reads bytes from outside, as functions over any bytes, for libFuzzer and `tests/tests/fuzz.rs`.
 //! - [`chance`]: numbers that a seed gives, and settings from the environment.
 //! - [`needs`]: what the system must have for a test to run, and what happens where it lacks.
@@ -27,6 +28,7 @@ pub mod bus;
 pub mod chance;
 pub mod dbus;
 pub mod faketime;
+pub mod flat;
 pub mod fuzzing;
 pub mod house;
 pub mod image;

@@ -214,7 +214,9 @@ fn each_file_says_what_it_is() {
 
 #[test]
 fn crates_obey_the_lints_and_the_arrows() {
-    let manifests = files("Cargo.toml");
+    let mut manifests = files("Cargo.toml");
+    // A workspace of its own, which holds nothing but ways into the tests.
+    manifests.retain(|(name, _)| name != "tests/fuzz/Cargo.toml");
     let mut offenders = Vec::new();
     for (name, text) in manifests.iter().filter(|(name, _)| name != "Cargo.toml") {
         let folder = name.trim_end_matches("/Cargo.toml");

@@ -1,3 +1,7 @@
+//! libFuzzer's way into [`dawnwatch_tests::fuzzing::config`].
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dawnwatch_tests::fuzzing::config(data));
+use dawnwatch_tests::fuzzing;
+
+libfuzzer_sys::fuzz_target!(init: fuzzing::lay("config"), |data: &[u8]| fuzzing::config(data));

@@ -1,3 +1,7 @@
+//! libFuzzer's way into [`dawnwatch_tests::fuzzing::csv_hosts`].
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dawnwatch_tests::fuzzing::csv_hosts(data));
+use dawnwatch_tests::fuzzing;
+
+libfuzzer_sys::fuzz_target!(init: fuzzing::lay("csv_hosts"), |data: &[u8]| fuzzing::csv_hosts(data));

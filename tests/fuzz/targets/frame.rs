@@ -1,3 +1,7 @@
+//! libFuzzer's way into [`dawnwatch_tests::fuzzing::frame`].
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dawnwatch_tests::fuzzing::frame(data));
+use dawnwatch_tests::fuzzing;
+
+libfuzzer_sys::fuzz_target!(init: fuzzing::lay("frame"), |data: &[u8]| fuzzing::frame(data));

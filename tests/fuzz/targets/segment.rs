@@ -1,3 +1,7 @@
+//! libFuzzer's way into [`dawnwatch_tests::fuzzing::segment`].
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dawnwatch_tests::fuzzing::segment(data));
+use dawnwatch_tests::fuzzing;
+
+libfuzzer_sys::fuzz_target!(init: fuzzing::lay("segment"), |data: &[u8]| fuzzing::segment(data));

@@ -1,3 +1,7 @@
+//! libFuzzer's way into [`dawnwatch_tests::fuzzing::summary`].
+
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dawnwatch_tests::fuzzing::summary(data));
+use dawnwatch_tests::fuzzing;
+
+libfuzzer_sys::fuzz_target!(init: fuzzing::lay("summary"), |data: &[u8]| fuzzing::summary(data));

@@ -9,7 +9,7 @@ use dawnwatch_agent::spool::{Cursor, Limits, Spool, Start};
 use dawnwatch_engine::Engine;
 use dawnwatch_engine::block::{Block, Effort, Head, TICKS_MAX, encode};
 use dawnwatch_proto::series::SERIES_MAX;
-use dawnwatch_proto::{Event, SchemaId, pb};
+use dawnwatch_proto::{Event, HostId, SchemaId, pb};
 use dawnwatch_segment::sim::SimDisk;
 use dawnwatch_segment::{Disk, Log, Options, Read, Reader};
 use dawnwatch_server::history::events;
@@ -240,29 +240,24 @@ fn one_block(file: &HourFile, at: &BlockAt, most: usize) {
     }
 }
 
-/// Summaries of a block, or a file of such; the first byte says which.
+/// Summaries of a block as version 1 had them, or a file of either version; the first byte says which.
 ///
 /// # Panics
 /// Where something is wrong.
 pub fn summary(data: &[u8]) {
     let (seal, mut bytes) = sealed(data);
     if data.first().is_some_and(|first| first / 2 % 2 == 0) {
-        let Ok(steps) = summaries::decode(&bytes) else {
-            return;
-        };
-        let schema = summaries::schema(&bytes).expect("a block that decodes has a schema");
-        let again = summaries::encode(schema, &steps);
-        assert_eq!(summaries::decode(&again).as_ref(), Ok(&steps));
+        let steps = summaries::decode(&bytes).unwrap_or_default();
+        assert!(steps.len() <= TICKS_MAX, "{} steps", steps.len());
+        assert!(steps.iter().all(|step| step.len() == steps[0].len()));
         return;
     }
     if seal {
         seal::summary_file(&mut bytes);
     }
     let long = |at: usize| {
-        bytes
-            .get(at..)
-            .and_then(|b| b.first_chunk())
-            .map_or(0, |b| u64::from_le_bytes(*b))
+        let eight = bytes.get(at..).and_then(|b| b.first_chunk());
+        eight.map_or(0, |b| u64::from_le_bytes(*b))
     };
     let at = file::SummaryAt {
         through: long(16),
@@ -272,15 +267,22 @@ pub fn summary(data: &[u8]) {
         step_s: u32::try_from(long(8) & 0xffff_ffff).unwrap_or(0),
     };
     let path = written(&at.name(), &bytes);
-    let _checked = file::check(&path, &at);
-    if let Some(entry) = bytes
-        .len()
-        .checked_sub(44)
-        .and_then(|at| bytes.get(at..)?.first_chunk())
-    {
-        let host = dawnwatch_proto::HostId(u128::from_le_bytes(*entry));
-        let dir = path.parent().expect("it lies in a directory");
-        let _read = file::read(dir, &at, host, |SchemaId(_)| Some(0));
+    let dir = path.parent().expect("it lies in a directory");
+    let checked = file::check(&path, &at);
+    let schema = super::seeds::schema();
+    let one = &schema.series()[1];
+    for host in [None, Some(HostId(1)), Some(HostId(3))] {
+        let read = file::read(dir, &at, host, one, |SchemaId(_)| Some((1, (1, 100))));
+        assert!(
+            checked.is_err() || read.is_ok(),
+            "a file that is sound cannot be read: {read:?}"
+        );
+        let parts = read.ok().flatten().map_or(0, |read| read.parts.len());
+        assert!(
+            parts <= bytes.len(),
+            "{parts} summaries in {} bytes",
+            bytes.len()
+        );
     }
     fs::remove_file(path).expect("it was just written");
 }

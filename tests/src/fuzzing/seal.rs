@@ -99,30 +99,59 @@ pub fn hour_file(bytes: &mut Vec<u8>) {
     }
 }
 
-/// The blocks of a summary file, its header and directory.
+/// What a summary file holds, its header and directory; of both versions.
 pub fn summary_file(bytes: &mut [u8]) {
-    const PART: usize = 32;
-    let Some(end) = bytes.len().checked_sub(12).filter(|end| *end >= PART) else {
+    const HEADER: usize = 32;
+    let Some(end) = bytes.len().checked_sub(12).filter(|end| *end >= HEADER) else {
         return;
     };
+    let is_old = word(bytes, 4) == Some(1);
+    let part: usize = if is_old { 32 } else { 24 };
     let count = word(bytes, end).unwrap_or(0) as usize;
-    let Some(from) = end.checked_sub(count.saturating_mul(PART)) else {
+    let directory = count
+        .checked_mul(part)
+        .and_then(|size| end.checked_sub(size));
+    let Some(from) = directory.filter(|from| *from >= HEADER) else {
         return;
     };
-    for at in (from..end).step_by(PART) {
-        let (offset, length) = (
-            long(bytes, at + 16).unwrap_or(0),
-            word(bytes, at + 24).unwrap_or(0),
-        );
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        sum(
-            bytes,
-            offset..offset.saturating_add(length as usize),
-            at + 28,
-        );
+    let groups = usize::try_from(long(bytes, from).unwrap_or(0)).unwrap_or(usize::MAX);
+    for at in (from..end).step_by(part) {
+        let place = long(bytes, at + if is_old { 16 } else { 8 }).unwrap_or(0);
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        if is_old {
+            let length = word(bytes, at + 24).unwrap_or(0) as usize;
+            sum(bytes, place..place.saturating_add(length), at + 28);
+        } else {
+            region(
+                bytes,
+                place,
+                groups,
+                if at == from { 24 } else { 8 },
+                at + 20,
+            );
+        }
     }
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..PART]), &bytes[from..end]);
+    let crc = crc32c::crc32c(&bytes[..HEADER]);
+    let crc = crc32c::crc32c_append(crc, &bytes[from..end]);
     bytes[end + 4..end + 8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The chunks of a region of a summary file, and its table.
+fn region(bytes: &mut [u8], place: usize, groups: usize, wide: usize, crc: usize) {
+    let table = groups
+        .checked_mul(wide)
+        .and_then(|size| place.checked_add(size));
+    let Some(table) = table.filter(|table| *table <= bytes.len()) else {
+        return;
+    };
+    let mut from = table;
+    for entry in (place..table).step_by(wide) {
+        let length = word(bytes, entry + wide - 8).unwrap_or(0) as usize;
+        let end = from.saturating_add(length);
+        sum(bytes, from..end, entry + wide - 4);
+        from = end;
+    }
+    sum(bytes, place..table, crc);
 }
 
 /// A saved engine.

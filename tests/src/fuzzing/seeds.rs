@@ -19,13 +19,14 @@ use dawnwatch_server::history::events::EventRow;
 use dawnwatch_server::history::head::{Head, Row};
 use dawnwatch_server::history::hour::{HourFile, write};
 use dawnwatch_server::history::schemas::Schemas;
-use dawnwatch_server::history::summary::{FIVE_MINUTES_S, HOUR_S, Shape, bytes, file, reduce};
+use dawnwatch_server::history::summary::{FIVE_MINUTES_S, HOUR_S, file};
 use dawnwatch_server::journal::{Group, Held};
 use dawnwatch_server::{checkpoint, ledger};
 use jiff::Timestamp;
 use prost::Message;
 
 use super::kept::{SEGMENT, journal_frame, options};
+use super::seal;
 
 /// A Friday evening.
 const START_MS: i64 = 1_790_953_200_000;
@@ -100,7 +101,7 @@ fn payloads(disk: &Arc<dyn Disk>, dir: &Path, kind: [u8; 4], first: u8) -> Vec<V
     reader.filter_map(payload).collect()
 }
 
-fn schema() -> Schema {
+pub(super) fn schema() -> Schema {
     Schema::new(vec![
         Series::new("node_load1", Kind::Gauge).quantum(1, 100),
         Series::new("node_cpu_seconds_total", Kind::Counter)
@@ -270,45 +271,33 @@ pub fn hour_file() -> Vec<Vec<u8>> {
     both(0, &fs::read(&file.path).expect("it was just written")).to_vec()
 }
 
-/// Summaries of one block, and files of such.
+/// Files of summaries of both versions, and a block of version 1.
 ///
 /// # Panics
 /// Where no directory can be written.
 #[must_use]
 pub fn summary() -> Vec<Vec<u8>> {
-    let gauge: Vec<(i64, i64)> = (0..90).map(|i| (START_MS + 10_000 * i, i % 13)).collect();
-    let counter: Vec<(i64, i64)> = gauge
-        .iter()
-        .enumerate()
-        .map(|(i, (time, _))| (*time, 9 * (i as i64 % 50)))
-        .collect();
-    let mut out = Vec::new();
-    for step_s in [HOUR_S, FIVE_MINUTES_S] {
-        let (gauges, counters) = (
-            reduce(&gauge, Kind::Gauge, step_s),
-            reduce(&counter, Kind::Counter, step_s),
-        );
-        let steps: Vec<bytes::Step> = gauges
-            .iter()
-            .map(|(start, one)| vec![Some(*one), counters.get(start).copied(), None])
-            .collect();
-        debug_assert!(
-            steps
-                .iter()
-                .flatten()
-                .flatten()
-                .any(|one| matches!(one.shape, Shape::Counter { .. }))
-        );
-        out.extend(both(0, &bytes::encode(schema().id(), &steps)));
-    }
+    // One gauge over one step from time 1, 10 ms long, of three samples that were all 2.
+    let block = [&schema().id().0.to_le_bytes()[..], &[1, 1, 2, 10, 3, 5, 4]].concat();
+    let mut out = both(0, &block).to_vec();
     let dir = tempfile::tempdir().expect("a directory");
     let (raw, schemas) = hour(dir.path());
     for step_s in [HOUR_S, FIVE_MINUTES_S] {
         let at = file::write(dir.path(), &raw, &schemas, step_s).expect("a directory with room");
-        out.extend(both(
-            1,
-            &fs::read(dir.path().join(at.name())).expect("it was just written"),
-        ));
+        let bytes = fs::read(dir.path().join(at.name())).expect("it was just written");
+        out.extend(both(1, &bytes));
+        let mut old = bytes[..32].to_vec();
+        old[4] = 1;
+        old.extend_from_slice(&block);
+        old.extend_from_slice(&HostId(1).0.to_le_bytes());
+        old.extend_from_slice(&32u64.to_le_bytes());
+        let length = u32::try_from(block.len()).expect("a few bytes");
+        old.extend_from_slice(&length.to_le_bytes());
+        old.extend_from_slice(&[0; 4]);
+        old.extend_from_slice(&1u32.to_le_bytes());
+        old.extend_from_slice(b"\0\0\0\0DWSF");
+        seal::summary_file(&mut old);
+        out.extend(both(1, &old));
     }
     out
 }
