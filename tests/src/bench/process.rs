@@ -1,6 +1,7 @@
 //! What a process costs, as the kernel accounts for it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -52,14 +53,14 @@ pub fn raise_open_files() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
 }
 
-/// Bytes on disk of a file or of everything in a directory, as its files' lengths say.
+/// Bytes on disk of a file or of everything in a directory: what its files take of the disk, as `du` says.
 #[must_use]
 pub fn bytes_in(path: &std::path::Path) -> u64 {
     let Ok(data) = fs::symlink_metadata(path) else {
         return 0;
     };
     if !data.is_dir() {
-        return data.len();
+        return data.blocks() * 512;
     }
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries.map(|entry| bytes_in(&entry.path())).sum()
