@@ -104,6 +104,10 @@ impl Spool {
             && epoch.base + epoch.acked < segment.last_position
         {
             let Epoch { id, base, .. } = epoch;
+            // What the server holds of it is no loss any more; beside what follows it would leave a hole in the file.
+            if self.kept.last_seq(id) <= epoch.acked {
+                self.kept.forget(id);
+            }
             let from = (segment.first_position - base)
                 .max(epoch.acked + 1)
                 .max(self.kept.last_seq(id) + 1);

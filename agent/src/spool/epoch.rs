@@ -63,17 +63,14 @@ pub(super) fn table(kept: &Kept, log: &Log, acked: &BTreeMap<u64, u64>) -> Vec<E
             acked: acked.get(&mark.id).copied().unwrap_or(0),
         });
     };
-    let mut base_least = 0;
     for (id, base, first, last) in kept.spans() {
         let began = None;
         add(Mark { id, base, began }, first, last);
-        base_least = base;
     }
     let mut unowned_from = None;
     for segment in log.segments() {
-        // An epoch begins before its segment and after the epoch before it: one that says otherwise says nothing.
-        let begins = base_least..segment.first_position;
-        let mark = owner(log, segment).filter(|mark| begins.contains(&mark.base));
+        // An epoch may begin within a segment, and never behind it: one that says so says nothing.
+        let mark = owner(log, segment).filter(|mark| mark.base <= segment.last_position);
         let Some(mark) = mark else {
             tracing::warn!(
                 segment = segment.name,
@@ -84,7 +81,6 @@ pub(super) fn table(kept: &Kept, log: &Log, acked: &BTreeMap<u64, u64>) -> Vec<E
         };
         let first = unowned_from.take().unwrap_or(segment.first_position);
         add(mark, first.max(mark.base + 1), segment.last_position);
-        base_least = mark.base;
     }
     epochs
 }

@@ -771,3 +771,27 @@ fn a_segment_that_says_its_epoch_begins_behind_it_stops_no_start() {
         assert_eq!(ticks, 1, "base {base}");
     }
 }
+
+/// What was dropped before and is acknowledged meanwhile, and what is dropped after it, do not touch: the file of what was
+/// dropped must be read again all the same. Found by `nothing_is_lost_uncounted`.
+#[test]
+fn what_is_dropped_around_an_acknowledgement_stays_counted() {
+    let disk = Arc::new(SimDisk::new(0));
+    let mut spool = open(&disk, SMALL, 1);
+    spool.append_event(sample::event_of(1));
+    drop(spool);
+    let mut spool = open(&disk, SMALL, 2);
+    (1..=343).for_each(|n| tick(&mut spool, n));
+    drop(spool);
+    let mut spool = open(&disk, SMALL, 3);
+    (1..=1_048).for_each(|n| tick(&mut spool, n));
+    spool.ack(2, 212);
+    (1_049..=1_397).for_each(|n| tick(&mut spool, n));
+    assert!(spool.kept.covers(2), "something was dropped");
+    spool.ack(2, 231);
+    (1_398..=1_611).for_each(|n| tick(&mut spool, n));
+    drop(spool);
+    let mut spool = open(&disk, SMALL, 4);
+    let (ticks, _, gone, _) = tally(&all(&mut spool, 2, 232), 232);
+    assert_eq!(ticks + gone, 343 - 231);
+}
