@@ -19,6 +19,7 @@
 //! - [`sim`]: agents, links and a server under a simulated clock, by seed, in one thread.
 //! - [`flat`]: whether a process that runs for long stays as large as it is.
 //! - [`fuzzing`]: all that reads bytes from outside, as functions over any bytes, for libFuzzer and `tests/tests/fuzz.rs`.
+//! - [`chaos`]: a bad network between agent and server: slow, cut, reset, or swallowing what is said.
 //! - [`chance`]: numbers that a seed gives, and settings from the environment.
 //! - [`needs`]: what the system must have for a test to run, and what happens where it lacks.
 
@@ -26,6 +27,7 @@ pub mod bench;
 pub mod browser;
 pub mod bus;
 pub mod chance;
+pub mod chaos;
 pub mod dbus;
 pub mod faketime;
 pub mod flat;

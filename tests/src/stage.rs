@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use crate::chaos::Chaos;
 use crate::house::{Agent, Ended, Server, ServerOptions};
 use crate::oracle::{self, Found};
 use crate::proxy::Proxy;
@@ -29,6 +30,25 @@ pub struct Guest {
     pub agent: Agent,
     /// Its proxy.
     pub proxy: Proxy,
+    /// The network on both sides of the proxy, where it may turn bad.
+    pub net: Option<Net>,
+}
+
+/// The network between an agent and the server.
+#[derive(Debug)]
+pub struct Net {
+    /// Between the agent and the proxy that reads acknowledgements: what is lost here, the oracle knows to be acknowledged.
+    pub near: Chaos,
+    /// Between that proxy and the server.
+    pub far: Chaos,
+}
+
+impl Net {
+    /// Both sides.
+    #[must_use]
+    pub fn sides(&self) -> [&Chaos; 2] {
+        [&self.near, &self.far]
+    }
 }
 
 impl Guest {
@@ -62,6 +82,15 @@ impl Stage {
     /// Where one does not start.
     #[must_use]
     pub fn start(keep: &Path, house: &Path, agents: usize) -> Stage {
+        Stage::start_over(keep, house, agents, None)
+    }
+
+    /// The same over a network that may turn bad, in ways that a seed decides; the weather is good at first.
+    ///
+    /// # Panics
+    /// As [`Stage::start`] does.
+    #[must_use]
+    pub fn start_over(keep: &Path, house: &Path, agents: usize, seed: Option<u64>) -> Stage {
         let data = place(keep, house, "server");
         let server = Server::start(&data, &ServerOptions::default());
         let options = ServerOptions {
@@ -82,10 +111,20 @@ impl Stage {
             let mut agent = Agent::join(&state, &name, server.address, &token.join);
             let copy = keep.join(format!("{name}.identity"));
             copy_files(&state, &copy);
-            let proxy = runtime.block_on(Proxy::start(server.address, &identity, &copy));
-            agent.configure(TICK_MS, &format!("servers = [\"{}\"]", proxy.address));
+            let seed = seed.map(|seed| seed ^ u64::try_from(number << 32).unwrap_or(0));
+            let (proxy, net) = runtime.block_on(async {
+                let Some(seed) = seed else {
+                    return (Proxy::start(server.address, &identity, &copy).await, None);
+                };
+                let far = Chaos::start(server.address, seed).await;
+                let proxy = Proxy::start(far.address, &identity, &copy).await;
+                let near = Chaos::start(proxy.address, !seed).await;
+                (proxy, Some(Net { near, far }))
+            });
+            let at = net.as_ref().map_or(proxy.address, |net| net.near.address);
+            agent.configure(TICK_MS, &format!("servers = [\"{at}\"]"));
             agent.start();
-            Guest { agent, proxy }
+            Guest { agent, proxy, net }
         });
         let guests = guests.collect();
         let stage = Stage {
@@ -179,7 +218,7 @@ impl Stage {
     #[must_use]
     pub fn check_now(&self) -> Found {
         let mut found = Found::default();
-        for Guest { agent, proxy } in &self.guests {
+        for Guest { agent, proxy, .. } in &self.guests {
             let seen = proxy.seen.lock().unwrap_or_else(PoisonError::into_inner);
             found.add(oracle::check(&seen, self.server(), &agent.name));
         }
