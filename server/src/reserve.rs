@@ -6,7 +6,7 @@
 //! | given back | empty | the disk was full: what streams bring is refused, everything else goes on in the room that this made |
 //! | none | not there | there was never enough room for one: a full disk holds everything up |
 //!
-//! The room is taken again once that leaves [`MARGIN_BYTES`] free. Agents keep in their spools what was refused.
+//! The room is taken again once that leaves 16 MiB free. Agents keep in their spools what was refused.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

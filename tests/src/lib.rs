@@ -9,7 +9,7 @@
 //! - [`faketime`]: another wall clock for processes, set by the test.
 //! - [`mounts`]: real filesystems that one process or one test has for itself.
 //! - [`stream`]: a stream to the server on which the test says what it likes.
-//! - [`bench`]: what the benchmarks share: the same data for us and for the peers.
+//! - [`mod@bench`]: what the benchmarks share: the same data for us and for the peers.
 //! - [`browser`]: a real browser that does what a test says.
 //! - [`netns`]: a small network of namespaces, with loss where a test wants it.
 //! - [`socket`]: asking a server over the API's Unix socket.

@@ -96,6 +96,6 @@ fn all_come_back_after_a_kill_and_nobody_is_called_silent() {
 }
 
 fn live(server: &Server) -> u32 {
-    let now: Now = server.get("/api/v1/now").unwrap();
+    let now: Now = server.get("/api/v1/now").expect("the server answers");
     now.hosts_live
 }

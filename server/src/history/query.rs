@@ -43,7 +43,7 @@ impl Points {
         self.repeated += other.repeated;
     }
 
-    /// The values: see [`values`].
+    /// The values: see `values`.
     #[must_use]
     pub fn values(&self, kind: Kind) -> Vec<(Timestamp, Option<f64>)> {
         values(kind, self.quantum, &self.raw)

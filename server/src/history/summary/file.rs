@@ -12,7 +12,7 @@
 //! is the chunk's length u32 and CRC32C u32, in the region of times after the group's first host u128; all LE. A group that has
 //! nothing of a series has no bytes there. So one series of all hosts is two reads, and one of one host four small ones.
 //!
-//! Version 1 had a block a host, see [`super::old`]; it is read all the same.
+//! Version 1 had a block a host, see `super::old`; it is read all the same.
 //!
 //! Its name says what a search must know, so that a start opens none of the tens of thousands:
 //! `THROUGH_SEALED_MIN_MAX.1h.dws`, or `.5m.dws`, times in Unix seconds, MIN and MAX of the samples.

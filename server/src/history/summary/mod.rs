@@ -4,7 +4,7 @@
 //!
 //! - here: what a summary is, of samples and of parts.
 //! - [`bytes`]: the form of a summary in a file; [`columns`]: that of many, series by series.
-//! - [`mod@file`]: the file format; [`old`]: the one before it.
+//! - [`mod@file`]: the file format; `old`: the one before it.
 //! - `make`: how a file is put together; `whole`: looked through, or written anew without some hosts.
 //! - [`keep`]: when files are made and removed.
 //! - [`draw`]: a series over a span, from samples or summaries.
