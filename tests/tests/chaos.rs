@@ -86,7 +86,7 @@ fn acknowledgements_that_never_arrive_double_nothing() {
             });
         }
         until_true("acknowledgements to be lost", SOON, || {
-            count(&hole.fired.swallowed_down) > swallowed + 500
+            count(&hole.fired.swallowed_down) > swallowed
         });
         hole.set(Weather::default());
         hole.cut();
