@@ -185,6 +185,16 @@ impl Agent {
 
     /// Does what is due: a tick, an event now and then, a sync.
     pub(super) fn work(&mut self, now: Now, now_ms: u64, chance: &mut Chance) {
+        let syncs = self.disk.fired(Call::Sync);
+        self.measure(now, now_ms, chance);
+        self.sync(now_ms);
+        // A full segment is synced too, and a log that is opened anew.
+        if self.disk.fired(Call::Sync) > syncs {
+            self.may_double += self.unsure;
+        }
+    }
+
+    fn measure(&mut self, now: Now, now_ms: u64, chance: &mut Chance) {
         let Some(life) = &mut self.life else { return };
         if now_ms >= life.ticks_ms && !self.is_quiet {
             // What was missed is skipped, as the sampler does.
@@ -208,15 +218,15 @@ impl Agent {
                 self.event(now.wall, body);
             }
         }
+    }
+
+    fn sync(&mut self, now_ms: u64) {
         let Some(life) = &mut self.life else { return };
         if now_ms >= life.syncs_ms {
             life.syncs_ms = now_ms + SYNC_MS;
-            let syncs = self.disk.fired(Call::Sync);
             life.shared.sync();
             let fired = self.fired();
-            if self.disk.fired(Call::Sync) > syncs {
-                self.may_double += self.unsure;
-            } else if fired == self.fired {
+            if fired == self.fired {
                 self.unsure = 0;
             }
             self.is_shaken = fired != self.fired;
