@@ -336,7 +336,7 @@ mod tests {
                 (0..360).map(|i| i / 100).collect(),
                 rice::AGR + 8,
             ),
-            ("a gauge", (0..360).map(noise).collect(), rice::AGR + 34),
+            ("a gauge", (0..360).map(noise).collect(), rice::AGR + 66),
             (
                 "two levels",
                 (0..360)

@@ -32,6 +32,7 @@
 
 mod bits;
 mod column;
+mod even;
 mod group;
 mod number;
 mod old;

@@ -1,15 +1,17 @@
 //! Adaptive Golomb-Rice: a column as small differences to what a simple predictor expected.
 //!
 //! Values become `(value - first) / step`, `step` being what all differences can be divided by; a predictor guesses each
-//! from those before it, and what it missed by is written in a code whose parameter follows the mean of the latest misses.
+//! from those before it, and what it missed by is written in a code whose parameter follows the mean of the latest misses; or,
+//! where misses are spread evenly, in one of their highest (`even.rs`).
 //!
 //! | field | content |
 //! |---|---|
-//! | tag | u8: 128, plus the predictor (0 to 5), 8 zero-run, 16 a step follows, 32 a start follows |
+//! | tag | u8: 128, plus the predictor (0 to 5), 8 zero-run, 16 a step follows, 32 a start follows, 64 misses spread evenly |
 //! | first | zigzag LEB128 |
 //! | step | LEB128, less 2; else 1 |
 //! | floor | zigzag LEB128; predictors 4 and 5 |
-//! | start | u8, at most 63: the parameter that the code begins with; else 2 |
+//! | start | u8, at most 63: the parameter that the code begins with; else 2; never of misses spread evenly |
+//! | highest | LEB128, the highest number that a miss is written as; of misses spread evenly |
 //! | misses | bits, lowest first, the last byte filled up with zeros |
 //!
 //! | predictor | guesses | misses are |
@@ -32,6 +34,7 @@ use dawnwatch_proto::Malformed;
 
 use super::bad;
 use super::bits::{BitReader, BitWriter};
+use super::even::Even;
 use super::number::{get, put, unzigzag, zigzag};
 
 /// The lowest tag; all above it are this codec's too.
@@ -40,7 +43,7 @@ pub(super) const AGR: u8 = 128;
 const SPARSE: u8 = 8;
 const STEPPED: u8 = 16;
 const STARTED: u8 = 32;
-const KNOWN: u8 = AGR | STARTED | STEPPED | SPARSE | 7;
+const EVEN: u8 = 64;
 
 /// Ones after which a number is written whole: a burst costs some bits more, never its size in bits.
 const ONES_MAX: u32 = 20;
@@ -86,12 +89,19 @@ pub(super) fn encode(values: &[i64]) -> Vec<u8> {
     if plan.kind >= FLOORED {
         put(&mut out, zigzag(plan.floor));
     }
-    if let Some(start) = plan.start {
-        out[0] |= STARTED;
-        out.push(start.to_le_bytes()[0]);
+    let mut code = plan.code.start();
+    match plan.code {
+        Form::Rice(None) => {}
+        Form::Rice(Some(start)) => {
+            out[0] |= STARTED;
+            out.push(start.to_le_bytes()[0]);
+        }
+        Form::Even(most, _) => {
+            out[0] |= EVEN;
+            put(&mut out, most);
+        }
     }
     let mut bits = BitWriter::after(out);
-    let mut code = Code::new(plan.start.unwrap_or(START));
     if plan.sparse {
         let mut runs = Code::new(RUNS_START);
         sparse(&plan.misses, |number, of| match of {
@@ -116,7 +126,8 @@ pub(super) fn encode(values: &[i64]) -> Vec<u8> {
 /// [`Malformed`] where the bytes do not hold exactly that many.
 pub(super) fn decode(body: &[u8], ticks: usize) -> Result<Vec<i64>, Malformed> {
     let (tag, mut rest) = body.split_first().ok_or_else(|| bad("an empty column"))?;
-    if tag & !KNOWN != 0 || tag & 7 >= PREDICTORS || ticks == 0 {
+    let both = EVEN | STARTED;
+    if tag & AGR == 0 || tag & 7 >= PREDICTORS || tag & both == both || ticks == 0 {
         return Err(bad("unknown column tag"));
     }
     let first = unzigzag(get(&mut rest)?);
@@ -129,20 +140,10 @@ pub(super) fn decode(body: &[u8], ticks: usize) -> Result<Vec<i64>, Malformed> {
         FLOORED.. => unzigzag(get(&mut rest)?),
         _ => 0,
     };
-    let start = match tag & STARTED {
-        0 => START,
-        _ => {
-            let (start, tail) = rest.split_first().ok_or_else(|| bad("it ends too early"))?;
-            rest = tail;
-            u32::from(*start)
-        }
-    };
-    if start > 63 {
-        return Err(bad("a parameter over 63"));
-    }
+    let form = Form::read(*tag, &mut rest)?;
     let mut misses = Misses {
         bits: BitReader::new(rest),
-        code: Code::new(start),
+        code: form.start(),
         runs: (tag & SPARSE != 0).then(|| Code::new(RUNS_START)),
         zeros: None,
     };
@@ -186,11 +187,77 @@ fn step_of(values: &[i64], first: i64) -> i64 {
     i64::try_from(step).unwrap_or(1).max(1)
 }
 
+/// How a miss is written.
+#[derive(Clone, Copy)]
+enum Form {
+    /// In a code whose parameter begins with this, or with [`START`].
+    Rice(Option<u32>),
+    /// In that of numbers up to this one.
+    Even(u64, Even),
+}
+
+impl Form {
+    /// The form that a tag names, with what follows the floor.
+    fn read(tag: u8, rest: &mut &[u8]) -> Result<Form, Malformed> {
+        if tag & EVEN != 0 {
+            let most = get(rest)?;
+            let code = Even::new(most).ok_or_else(|| bad("a highest miss that is too high"))?;
+            return Ok(Form::Even(most, code));
+        }
+        if tag & STARTED == 0 {
+            return Ok(Form::Rice(None));
+        }
+        let (start, tail) = rest.split_first().ok_or_else(|| bad("it ends too early"))?;
+        *rest = tail;
+        if *start > 63 {
+            return Err(bad("a parameter over 63"));
+        }
+        Ok(Form::Rice(Some(u32::from(*start))))
+    }
+
+    /// The code at its beginning.
+    fn start(self) -> MissCode {
+        match self {
+            Form::Rice(start) => MissCode::Rice(Code::new(start.unwrap_or(START))),
+            Form::Even(_, code) => MissCode::Even(code),
+        }
+    }
+}
+
+/// The code of the misses.
+enum MissCode {
+    Rice(Code),
+    Even(Even),
+}
+
+impl MissCode {
+    fn cost(&mut self, u: u64) -> u64 {
+        match self {
+            MissCode::Rice(code) => code.cost(u),
+            MissCode::Even(code) => code.cost(u),
+        }
+    }
+
+    fn put(&mut self, out: &mut BitWriter, u: u64) {
+        match self {
+            MissCode::Rice(code) => code.put(out, u),
+            MissCode::Even(code) => code.put(out, u),
+        }
+    }
+
+    fn get(&mut self, bits: &mut BitReader<'_>) -> Result<u64, Malformed> {
+        match self {
+            MissCode::Rice(code) => code.get(bits),
+            MissCode::Even(code) => Ok(code.get(bits)),
+        }
+    }
+}
+
 /// One way to write the misses, and what it costs.
 struct Plan {
     kind: u8,
     floor: i64,
-    start: Option<u32>,
+    code: Form,
     sparse: bool,
     misses: Vec<u64>,
     bits: u64,
@@ -213,34 +280,51 @@ impl Plan {
         }
         let zeros = misses.iter().filter(|miss| **miss == 0).count();
         let sparse_form = zeros * 2 > misses.len();
-        let start = start_of(&misses, sparse_form);
-        let mut code = Code::new(start.unwrap_or(START));
-        let mut bits = 0u64;
-        if sparse_form {
-            let mut runs = Code::new(RUNS_START);
-            sparse(&misses, |number, of| {
-                bits += match of {
-                    Of::Run => runs.cost(number),
-                    Of::Miss => code.cost(number),
-                }
-            });
+        let rice = Form::Rice(start_of(&misses, sparse_form));
+        let most = misses.iter().max().copied().unwrap_or(0);
+        let most = if sparse_form {
+            most.saturating_sub(1)
         } else {
-            bits = misses.iter().map(|miss| code.cost(*miss)).sum();
-        }
+            most
+        };
+        let even = Even::new(most).map(|code| Form::Even(most, code));
+        let forms = [Some(rice), even].into_iter().flatten();
+        let costs = forms.map(|form| (cost(&misses, sparse_form, form), form));
+        let (bits, code) = costs.min_by_key(|(bits, _)| *bits)?;
         let mut fields = Vec::new();
         if kind >= FLOORED {
             put(&mut fields, zigzag(floor));
         }
-        fields.extend(start.map(|_| 0));
         Some(Plan {
             kind,
             floor,
-            start,
+            code,
             sparse: sparse_form,
             misses,
             bits: bits + 8 * fields.len() as u64,
         })
     }
+}
+
+/// What misses take in a form, in bits, with what names it.
+fn cost(misses: &[u64], sparse_form: bool, form: Form) -> u64 {
+    let mut code = form.start();
+    let mut bits = match form {
+        Form::Rice(start) => 8 * u64::from(start.is_some()),
+        Form::Even(most, _) => 8 * u64::from((most | 1).ilog2() / 7 + 1),
+    };
+    if sparse_form {
+        let mut runs = Code::new(RUNS_START);
+        sparse(misses, |number, of| {
+            bits += match of {
+                Of::Run => runs.cost(number),
+                Of::Miss => code.cost(number),
+            }
+        });
+    } else {
+        bits += misses.iter().map(|miss| code.cost(*miss)).sum::<u64>();
+    }
+    bits
 }
 
 /// The floor of a predictor: what no value or no change is below; none where the highest is over 64 bits above it.
@@ -292,7 +376,7 @@ fn sparse(misses: &[u64], mut tell: impl FnMut(u64, Of)) {
 /// Misses on their way out of their bits.
 struct Misses<'a> {
     bits: BitReader<'a>,
-    code: Code,
+    code: MissCode,
     /// The code of run lengths, where there are runs.
     runs: Option<Code>,
     /// Zeros that are still to come before a miss; none where a run is to be read.
@@ -536,8 +620,29 @@ mod tests {
         ];
         for (what, values, want) in forms {
             let tag = check(&values)[0] - AGR;
-            assert_eq!(tag & !STARTED, want, "{what}");
+            assert_eq!(tag & !(STARTED | EVEN), want, "{what}");
         }
+    }
+
+    #[test]
+    fn even_misses_take_hardly_more_than_their_chance() {
+        let chance = crate::block::tests::chance;
+        let level: Vec<i64> = (0..360).map(|i| chance(i, 301)).collect();
+        let bytes = check(&level);
+        assert_eq!(bytes[0] & EVEN, EVEN);
+        // 360 times log2 of 301 are 371 bytes; Golomb-Rice takes 394.
+        assert!(bytes.len() < 371 + 12, "{} bytes", bytes.len());
+        let rare: Vec<i64> = (0..360)
+            .map(|i| chance(i, 5) / 4 * chance(i + 3, 90))
+            .collect();
+        assert_eq!(check(&rare)[0] & (EVEN | SPARSE), EVEN | SPARSE);
+        let mut burst = level;
+        burst[200] = 1 << 40;
+        assert_eq!(
+            check(&burst)[0] & EVEN,
+            0,
+            "one burst, and all would be long"
+        );
     }
 
     #[test]
@@ -551,6 +656,11 @@ mod tests {
             5, 5, 5, 900, 900, 900, 900, 900, 900, 907, 907, 907, 907, 907, 907,
         ];
         assert_eq!(check(&idle), [168, 10, 9, 116, 253, 84, 3, 5]);
+        let even: Vec<i64> = (0..14).map(|i| 50 + i * 5 % 13).collect();
+        assert_eq!(
+            check(&even),
+            [192, 100, 15, 170, 175, 250, 250, 170, 175, 15]
+        );
     }
 
     #[test]
@@ -574,6 +684,12 @@ mod tests {
         assert!(decode(&start, 3).is_err(), "a parameter of 64");
         let steep = [AGR | STARTED, 0, 63, 255, 255, 255, 255];
         assert!(decode(&steep, 3).is_err(), "over 64 bits");
-        assert!(decode(&[AGR | 64, 0, 0], 2).is_err(), "a tag of later");
+        let both = [AGR | EVEN | STARTED, 0, 3, 3, 0, 0];
+        assert!(decode(&both, 3).is_err(), "two codes");
+        let mut high = vec![AGR | EVEN, 0];
+        put(&mut high, super::super::even::MOST + 1);
+        high.extend([0; 8]);
+        assert!(decode(&high, 2).is_err(), "a highest miss over the limit");
+        assert!(decode(&[AGR | 6, 0, 0], 2).is_err(), "a predictor of later");
     }
 }
