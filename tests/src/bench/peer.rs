@@ -141,23 +141,31 @@ impl Peer {
         format!("/api/v1/query?query={out}&time={at_s}{nocache}")
     }
 
-    /// How many samples it finds in the days before a time, of all hosts.
+    /// How many samples it finds of each of so many hosts, over all of their series, between two times in Unix seconds.
     ///
     /// # Errors
-    /// Where it does not answer with a number.
-    pub fn count(&self, at_s: i64) -> anyhow::Result<u64> {
-        let mut sum = 0;
+    /// Where it does not answer with numbers.
+    pub fn count(&self, hosts: u64, from_s: i64, to_s: i64) -> anyhow::Result<Vec<u64>> {
+        let mut found = vec![0; usize::try_from(hosts)?];
+        let range = to_s - from_s;
         for name in g1::NAMES {
-            let text = format!("sum(count_over_time({name}{{hostname=~\"host_.*\"}}[5h]))");
-            let body = self.http().body(&self.query(&text, at_s))?;
+            let text = format!("count_over_time({name}{{hostname=~\"host_.*\"}}[{range}s])");
+            let body = self.http().body(&self.query(&text, to_s))?;
             let answer: serde_json::Value = serde_json::from_slice(&body)?;
-            let value = answer.pointer("/data/result/0/value/1");
-            // No value: nothing was found at all.
-            if let Some(number) = value.and_then(|value| value.as_str()) {
-                sum += number.parse::<u64>()?;
+            let all = answer.pointer("/data/result");
+            for one in all
+                .and_then(serde_json::Value::as_array)
+                .into_iter()
+                .flatten()
+            {
+                let text = |path: &str| one.pointer(path).and_then(serde_json::Value::as_str);
+                let host = text("/metric/hostname").and_then(|name| name.strip_prefix("host_"));
+                let host: usize = host.context("an answer names its host")?.parse()?;
+                let count: u64 = text("/value/1").context("an answer has a value")?.parse()?;
+                *found.get_mut(host).context("a host that nobody fed")? += count;
             }
         }
-        Ok(sum)
+        Ok(found)
     }
 }
 
@@ -225,8 +233,8 @@ pub struct Load {
     pub connections: u64,
     /// So many requests a second in all, or as many as go.
     pub a_second: Option<f64>,
-    /// Samples that were answered well.
-    pub acked: AtomicU64,
+    /// Samples of each host that were answered well.
+    pub acked: Vec<AtomicU64>,
     /// Turns true where no more is to be sent.
     pub stop: AtomicBool,
 }
@@ -242,7 +250,7 @@ impl Load {
             form,
             connections: 2,
             a_second: None,
-            acked: AtomicU64::new(0),
+            acked: (0..hosts).map(|_| AtomicU64::new(0)).collect(),
             stop: AtomicBool::new(false),
         }
     }
@@ -265,7 +273,14 @@ impl Load {
                 end?;
             }
         }
-        Ok(self.acked.load(Ordering::Relaxed))
+        Ok(self.acked().iter().sum())
+    }
+
+    /// Samples of each host that were answered well so far.
+    #[must_use]
+    pub fn acked(&self) -> Vec<u64> {
+        let of_host = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.acked.iter().map(of_host).collect()
     }
 
     fn work(&self, to: SocketAddr, worker: u64) -> anyhow::Result<()> {
@@ -303,6 +318,7 @@ struct Sender<'a> {
     load: &'a Load,
     http: Kept,
     hosts: Vec<g1::Host>,
+    numbers: Vec<u64>,
     /// Labels of each series of each host, coded.
     labels: Vec<Vec<u8>>,
     body: Vec<u8>,
@@ -327,6 +343,7 @@ impl<'a> Sender<'a> {
             load,
             http: Kept::new(to),
             hosts: numbers.iter().map(host).collect(),
+            numbers: numbers.to_vec(),
             labels: numbers.iter().flat_map(of_host).collect(),
             body: Vec::new(),
             began: super::now(),
@@ -336,8 +353,7 @@ impl<'a> Sender<'a> {
 
     fn one_tick(&mut self, hosts: std::ops::Range<usize>, tick: u64) -> anyhow::Result<()> {
         self.body.clear();
-        let samples = hosts.len() * g1::SERIES;
-        for index in hosts {
+        for index in hosts.clone() {
             let host = &mut self.hosts[index];
             let at = self.load.times.of(host, tick);
             for (i, raw) in host.next_row().iter().enumerate() {
@@ -345,7 +361,7 @@ impl<'a> Sender<'a> {
                 series(&mut self.body, labels, &[sample(i, *raw, at)]);
             }
         }
-        self.post(samples)
+        self.post(hosts, g1::SERIES)
     }
 
     fn of_host(&mut self, index: usize, ticks: std::ops::Range<u64>) -> anyhow::Result<()> {
@@ -358,7 +374,7 @@ impl<'a> Sender<'a> {
                 all[i].push(sample(i, *raw, at));
             }
         }
-        let samples = all.iter().map(Vec::len).sum();
+        let of_host = all.iter().map(Vec::len).sum();
         for (i, samples) in all.iter().enumerate() {
             series(
                 &mut self.body,
@@ -366,10 +382,11 @@ impl<'a> Sender<'a> {
                 samples,
             );
         }
-        self.post(samples)
+        self.post(index..index + 1, of_host)
     }
 
-    fn post(&mut self, samples: usize) -> anyhow::Result<()> {
+    /// Posts what is in the body: so many samples of each of these hosts.
+    fn post(&mut self, hosts: std::ops::Range<usize>, of_each: usize) -> anyhow::Result<()> {
         const HEAD: &str = "POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n";
         if let Some(a_second) = self.load.a_second {
             #[allow(clippy::cast_precision_loss, reason = "a handful of connections")]
@@ -380,7 +397,10 @@ impl<'a> Sender<'a> {
         self.requests += 1;
         let packed = snap::raw::Encoder::new().compress_vec(&self.body)?;
         self.http.post(HEAD, &packed)?;
-        self.load.acked.fetch_add(samples as u64, Ordering::Relaxed);
+        for number in &self.numbers[hosts] {
+            let count = &self.load.acked[usize::try_from(*number)?];
+            count.fetch_add(of_each as u64, Ordering::Relaxed);
+        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use dawnwatch_proto::api::History;
 use dawnwatch_tests::bench::fleet::{Member, Times, join_all};
 use dawnwatch_tests::bench::ours::{Ours, poll};
@@ -50,6 +51,12 @@ pub(super) fn measure(line: &Line, dir: &Path) -> anyhow::Result<Figures> {
     std::thread::sleep(Duration::from_secs(2));
     figures.push_us = (cpu(ours.pid())? - before).as_secs_f64() * 1e6 / float(pushed);
     figures.peak_mib = peak_mib(ours.pid())?;
+
+    // Before anything can have been lost, the question that counts losses finds everything.
+    let sent: Vec<u64> = members.iter().map(Member::sent).collect();
+    let until = now() + Duration::from_secs(30);
+    let found_all = || (missing(&ours, &members, &sent).ok()? == 0).then_some(());
+    poll(until, found_all).context("ours does not find all samples before it was killed")?;
 
     kill_under_load(line, &runtime, &mut ours, &mut members, &mut figures)?;
     Ok(figures)
@@ -118,6 +125,7 @@ fn kill_under_load(
         tokio::join!(pushing, kill).0
     });
     anyhow::ensure!(ended.is_some(), "the load did not notice the kill");
+    // In quiet running an acknowledgement stands for up to 16 ticks: what was stored and not yet acknowledged counts for nothing.
     let acked: Vec<u64> = members.iter().map(Member::acked).collect();
     figures.acked = acked.iter().sum::<u64>() * g1::SERIES as u64;
 
@@ -142,11 +150,19 @@ fn kill_under_load(
         anyhow::Ok(())
     })?;
 
+    figures.lost = missing(ours, members, &acked)?;
+    Ok(())
+}
+
+/// Samples that were acknowledged and are not found.
+fn missing(ours: &Ours, members: &[Member], acked: &[u64]) -> anyhow::Result<u64> {
+    let from = real_now().as_second() - 86_400;
+    let mut missing = 0;
     for (member, acked) in members.iter().zip(acked) {
         let history: History = ours.get(&history_path(&member.name, from, 10_000)?)?;
-        figures.lost += acked.saturating_sub(history.samples) * g1::SERIES as u64;
+        missing += acked.saturating_sub(history.samples) * g1::SERIES as u64;
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// Milliseconds until a further tick is acknowledged.
