@@ -48,10 +48,9 @@ impl Default for Offset {
 }
 
 impl Offset {
-    /// The server said what time it is. What the message took on its way counts as the host being ahead.
-    pub fn heard(&self, server_ms: i64, own_ms: i64) {
-        self.0
-            .store(own_ms.saturating_sub(server_ms), Ordering::Relaxed);
+    /// The server said what time it is.
+    pub fn set(&self, ms: i64) {
+        self.0.store(ms, Ordering::Relaxed);
     }
 
     /// Milliseconds; none before the server was heard.

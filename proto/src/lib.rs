@@ -4,6 +4,7 @@
 //! - [`host`], [`series`], [`tick`], [`event`]: what they mean, checked on the way in.
 //! - [`probe`]: what agents ping, and what the series of it are called.
 //! - [`joinline`]: the line that an admin pastes on a host.
+//! - [`offset`]: how far an agent's clock is off, whatever messages take on their way.
 //! - [`wire`]: the row codec and its state on both ends of a connection.
 //! - [`review`]: one night as one value, and its text form.
 //! - [`api`]: the documents of the JSON API.
@@ -15,6 +16,7 @@ pub mod api;
 pub mod event;
 pub mod host;
 pub mod joinline;
+pub mod offset;
 pub mod people;
 pub mod probe;
 pub mod quantity;

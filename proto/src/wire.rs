@@ -433,6 +433,7 @@ mod tests {
             epoch: 0,
             first_seq: 5,
             items,
+            most_ms: None,
         };
         assert!(
             Decoder::default()

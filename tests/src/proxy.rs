@@ -236,6 +236,7 @@ impl Wire {
                         epoch: index,
                         seq: seq - 1,
                         server_wall_ms: 0,
+                        least_ms: None,
                     });
                 }
             }

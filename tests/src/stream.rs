@@ -136,6 +136,7 @@ pub fn batch(schema: &Schema, first_seq: u64, ticks: &[Tick]) -> [from_agent::Bo
         epoch: 0,
         first_seq,
         items,
+        most_ms: None,
     };
     [
         from_agent::Body::Schema(announced),

@@ -1,5 +1,5 @@
 //! A bad network between agent and server: connections cut in the middle of a frame, acknowledgements that never arrive, peers
-//! that vanish without a word. What the server acknowledged is in its history once, whatever the agent heard of it.
+//! that vanish without a word, a slow line. What the server acknowledged is in its history once, whatever the agent heard of it.
 //!
 //! The oracle reads acknowledgements off the wire between two bad networks, one to the agent and one to the server. Time-boxed for
 //! `tests/run`; `DAWNWATCH_CUTS` sets how many connections are cut, `DAWNWATCH_SEED` where.
@@ -7,6 +7,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use dawnwatch_proto::api::Host;
 use dawnwatch_tests::chance::{Chance, setting};
 use dawnwatch_tests::chaos::{Chaos, Fired, Weather, count};
 use dawnwatch_tests::say;
@@ -21,6 +22,9 @@ const CUT_BELOW: u64 = 48 * 1_024;
 
 /// Both ends give up a peer that vanished within this: keep-alive's 15 s and 4 s, and what a loaded machine adds.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20 + 10);
+
+/// What a slow line has to be looked at for: longer than the 30 s without a sign after which a host is silent.
+const SLOW_FOR: Duration = Duration::from_secs(35);
 
 #[test]
 fn connections_cut_in_the_middle_of_a_frame_lose_and_double_nothing() {
@@ -142,6 +146,66 @@ fn both_ends_notice_a_peer_that_vanished() {
     }
     let found = stage.settle();
     assert!(found.is_good(), "{found:?}");
+}
+
+/// 800 ms and 64 kbit/s: a tick takes a second to arrive, and at the beginning, with handshake and schema before it, more than two.
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what must not happen is looked for so long"
+)]
+fn a_slow_line_is_neither_silence_nor_a_wrong_clock() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut stage = Stage::start_over(dir.path(), dir.path(), 1, Some(seed()));
+    let far = &net(&stage.guests[0]).far;
+    far.set(Weather {
+        delay: Duration::from_millis(800),
+        jitter: Duration::from_millis(100),
+        rate: Some(64_000 / 8),
+        ..Weather::default()
+    });
+    // The handshake too goes over the slow line.
+    let connections = count(&far.fired.connections);
+    far.cut();
+    until_true("a stream over the slow line", SOON, || {
+        count(&far.fired.connections) > connections
+    });
+    let before = stage.acked();
+    stage.await_acks(&before);
+    let end = Instant::now() + SLOW_FOR;
+    let mut offset_seconds_max: f64 = 0.0;
+    while Instant::now() < end {
+        let hosts: Vec<Host> = stage.server().get("/api/v1/hosts").expect("hosts");
+        assert_eq!(hosts[0].state, "live", "a slow line is taken for silence");
+        offset_seconds_max = offset_seconds_max.max(hosts[0].clock_offset_seconds.abs());
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let (delayed, acked) = (count(&far.fired.delayed), stage.acked());
+    assert!(
+        delayed > 10_000,
+        "next to nothing went over the slow line: {delayed}"
+    );
+    assert!(
+        acked > before,
+        "nothing was acknowledged over the slow line"
+    );
+    // One machine, one clock.
+    assert!(
+        offset_seconds_max < 0.3,
+        "the delay is taken for a clock that is {offset_seconds_max} s off"
+    );
+    far.set(Weather::default());
+    far.cut();
+    // The oracle finds no sample that is kept at another time than its own.
+    let found = stage.settle();
+    say(&format!(
+        "RESULT chaos slow delayed_bytes={delayed} offset_seconds_max={offset_seconds_max} compared={} lost={} repeated={}",
+        found.compared,
+        found.lost.len(),
+        found.repeated
+    ));
+    assert!(found.is_good(), "{found:?}");
+    assert!(found.compared > 100, "next to nothing was compared");
 }
 
 fn seed() -> u64 {

@@ -261,6 +261,7 @@ fn tell_shapes(state: &Path, server: &Server) {
         epoch: 0,
         first_seq: 1,
         items: (1..=20).map(item).collect(),
+        most_ms: None,
     };
     runtime.block_on(async {
         let address = server.address.to_string();

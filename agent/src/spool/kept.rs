@@ -254,6 +254,7 @@ impl Kept {
                     epoch: 0,
                     first_seq: seq,
                     items: vec![item],
+                    most_ms: None,
                 };
                 let item = Decoder::default().batch(batch).ok()?.pop()?;
                 let width = item.width();

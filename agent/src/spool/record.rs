@@ -168,6 +168,7 @@ impl Parser {
             epoch: 0,
             first_seq: seq,
             items: vec![item],
+            most_ms: None,
         };
         let item = self
             .decoder

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use dawnwatch_proto::event::Started;
+use dawnwatch_proto::offset::Most;
 use dawnwatch_proto::pb::{self, from_agent, from_server};
 use dawnwatch_proto::wire::{Encoder, ITEMS_MAX};
 use dawnwatch_proto::{PROTOCOL, Schema};
@@ -22,6 +23,9 @@ const OUTBOX_MAX: usize = 4;
 
 /// How long after a live tick a heartbeat is due, in tenths of the heartbeat's interval: the next tick needs no help.
 const LIVE_SLACK_TENTHS: u64 = 12;
+
+/// The server is told again how its clock was heard once that has changed by this: the host's own clock was set.
+const CLOCK_MOVED_MS: u64 = 100;
 
 /// What the clocks say.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +71,11 @@ pub struct Course {
     caught_up: bool,
     /// Longest time without a word to the server.
     heartbeat: Duration,
+    /// The server's time by its last words, and when they came by `CLOCK_BOOTTIME`.
+    server: Option<(i64, u64)>,
+    /// What it was told of that.
+    told_ms: Option<i64>,
+    most: Most,
 }
 
 impl Course {
@@ -106,6 +115,9 @@ impl Course {
             live_ms: now.boot_ms,
             caught_up: false,
             heartbeat,
+            server: None,
+            told_ms: None,
+            most: Most::default(),
         };
         (course, message(from_agent::Body::Hello(hello)))
     }
@@ -141,6 +153,7 @@ impl Course {
             }
         }
         self.live_ms = now.boot_ms;
+        self.hears_time(welcome.server_wall_ms, now);
         self.begin_epoch(0);
         if shared.backlog() > 1 {
             // The present goes ahead of what waited, also where the server has no room for that.
@@ -154,6 +167,28 @@ impl Course {
         if let (Some(id), Some(held)) = (self.epochs.get(at), self.held.get(at)) {
             self.cursor = Cursor::new(*id, held.saturating_add(1));
         }
+    }
+
+    /// The server said what time it is. From here on its words show this host's clock too far ahead, by what they took.
+    fn hears_time(&mut self, server_wall_ms: i64, now: Now) {
+        if server_wall_ms == 0 {
+            return;
+        }
+        self.server = Some((server_wall_ms, now.boot_ms));
+        self.told_ms = None;
+        self.most.heard(ahead_ms(server_wall_ms, now.boot_ms, now));
+    }
+
+    /// How far this host's clock is ahead by the server's last words; none where the server knows.
+    fn news_of_time(&mut self, now: Now) -> Option<i64> {
+        let (server_wall_ms, boot_ms) = self.server?;
+        let most_ms = ahead_ms(server_wall_ms, boot_ms, now);
+        let is_known = |told: i64| told.abs_diff(most_ms) < CLOCK_MOVED_MS;
+        if self.told_ms.is_some_and(is_known) {
+            return None;
+        }
+        self.told_ms = Some(most_ms);
+        self.told_ms
     }
 
     /// The id of an epoch that the hello named, by its place there.
@@ -237,6 +272,7 @@ impl Course {
             epoch,
             first_seq: first.seq,
             items,
+            most_ms: self.news_of_time(now),
         };
         self.outbox
             .push_back(message(from_agent::Body::Batch(batch)));
@@ -268,6 +304,7 @@ impl Course {
             boottime_ms: now.boot_ms,
             backlog: shared.backlog(),
             tick: None,
+            most_ms: self.news_of_time(now),
         };
         if let Some((tick, schema)) = shared.latest() {
             let (announce, tick) = self.encoder.tick(&tick, || Schema::clone(&schema));
@@ -288,9 +325,13 @@ impl Course {
     pub fn heard(&mut self, shared: &Shared, message: pb::FromServer, now: Now) -> Result<(), End> {
         match message.body {
             Some(from_server::Body::Ack(ack)) => {
-                if ack.server_wall_ms > 0 {
-                    let own_ms = now.wall.as_millisecond();
-                    shared.offset().heard(ack.server_wall_ms, own_ms);
+                if ack.server_wall_ms != 0 {
+                    self.hears_time(ack.server_wall_ms, now);
+                    let most_ms = ahead_ms(ack.server_wall_ms, now.boot_ms, now);
+                    let ms = ack
+                        .least_ms
+                        .map_or(most_ms, |least_ms| self.most.offset_ms(least_ms));
+                    shared.offset().set(ms);
                 }
                 let index = usize::try_from(ack.epoch).unwrap_or(usize::MAX);
                 let Some(epoch) = self.epochs.get(index) else {
@@ -309,6 +350,13 @@ impl Course {
     }
 }
 
+/// The host's clock minus the server's, by words that came at this `CLOCK_BOOTTIME`; also where the clock was set since.
+fn ahead_ms(server_wall_ms: i64, boot_ms: u64, now: Now) -> i64 {
+    let since = i64::try_from(now.boot_ms.saturating_sub(boot_ms)).unwrap_or(i64::MAX);
+    let server_ms = server_wall_ms.saturating_add(since);
+    now.wall.as_millisecond().saturating_sub(server_ms)
+}
+
 fn none() -> Schema {
     Schema::new(Vec::new())
 }
@@ -320,4 +368,101 @@ fn message(body: from_agent::Body) -> pb::FromAgent {
 fn drained(drain: &pb::Drain) -> End {
     let after = Duration::from_millis(u64::from(drain.retry_after_ms));
     End::After(after, "the server is stopping".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use dawnwatch_segment::sim::SimDisk;
+
+    use super::*;
+    use crate::spool::{Limits, Spool, Start, sample};
+
+    fn at(wall_ms: i64, boot_ms: u64) -> Now {
+        Now {
+            wall: Timestamp::from_millisecond(wall_ms).unwrap(),
+            boot_ms,
+        }
+    }
+
+    fn said(body: from_server::Body) -> pb::FromServer {
+        pb::FromServer { body: Some(body) }
+    }
+
+    /// What the next batch tells of the server's time.
+    fn next_most(course: &mut Course, shared: &Shared, now: Now) -> Option<i64> {
+        let (tick, schema) = sample::tick(now.boot_ms);
+        shared.tick(tick, &schema);
+        course.fill(shared, now).unwrap();
+        loop {
+            match course.next_message().expect("a batch").body {
+                Some(from_agent::Body::Batch(batch)) => return batch.most_ms,
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    fn ack(course: &mut Course, shared: &Shared, least_ms: Option<i64>, server_ms: i64, now: Now) {
+        let ack = pb::Ack {
+            server_wall_ms: server_ms,
+            least_ms,
+            ..pb::Ack::default()
+        };
+        let message = said(from_server::Body::Ack(ack));
+        course.heard(shared, message, now).unwrap();
+    }
+
+    #[test]
+    fn what_the_server_said_of_its_time_is_told_back_once() {
+        let limits = Limits {
+            bytes_max: 1 << 20,
+            items_max: u64::MAX,
+        };
+        let start = Start {
+            id: 1,
+            at: sample::time(0),
+        };
+        let disk = Arc::new(SimDisk::new(1));
+        let spool = Spool::open(disk, Path::new("/spool"), limits, start).unwrap();
+        let shared = Shared::new(spool, None);
+        let (mut course, _) = Course::begin(
+            &shared,
+            &Started::default(),
+            Duration::from_secs(10),
+            at(5_000, 100),
+        );
+        let welcome = from_server::Body::Welcome(pb::Welcome {
+            server_wall_ms: 5_000,
+            ..pb::Welcome::default()
+        });
+        // Its way took 800 ms.
+        let now = at(5_800, 900);
+        course.welcome(&shared, Some(said(welcome)), now).unwrap();
+        assert_eq!(next_most(&mut course, &shared, at(6_000, 1_100)), Some(800));
+        assert_eq!(next_most(&mut course, &shared, at(16_000, 11_100)), None);
+        // The host's clock is set forward by ten seconds: the words of then show that.
+        assert_eq!(
+            next_most(&mut course, &shared, at(36_000, 21_100)),
+            Some(10_800)
+        );
+        ack(&mut course, &shared, None, 25_500, at(36_500, 21_600));
+        assert_eq!(shared.offset().ms(), Some(11_000));
+        assert_eq!(
+            next_most(&mut course, &shared, at(36_600, 21_700)),
+            Some(11_000)
+        );
+        // With both ways known, the middle; and nothing where the round trip explains it all.
+        ack(
+            &mut course,
+            &shared,
+            Some(9_000),
+            26_500,
+            at(37_500, 22_600),
+        );
+        assert_eq!(shared.offset().ms(), Some(10_000));
+        ack(&mut course, &shared, Some(-900), 37_000, at(37_800, 22_900));
+        assert_eq!(shared.offset().ms(), Some(0));
+    }
 }

@@ -97,6 +97,7 @@ async fn serve(server: Arc<Mutex<Server>>, mut inbound: Streaming<pb::FromAgent>
                         epoch: index,
                         seq,
                         server_wall_ms: Clock.wall().as_millisecond() - 5_000,
+                        least_ms: None,
                     };
                     (!lost).then_some(from_server::Body::Ack(ack))
                 }

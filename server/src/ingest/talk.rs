@@ -2,6 +2,7 @@
 //! clock and waits for nothing, so a simulation drives the same code.
 
 use dawnwatch_engine::input::{Batch, Heartbeat, Input};
+use dawnwatch_proto::offset::Most;
 use dawnwatch_proto::pb::{self, from_agent};
 use dawnwatch_proto::wire::Decoder;
 use dawnwatch_proto::{HostId, Item, PROTOCOL};
@@ -41,6 +42,10 @@ pub struct Talk {
     next: Vec<u64>,
     /// The agent's clock minus the server's at the hello, milliseconds.
     offset_ms: i64,
+    /// How large it can be, by what the agent heard of this end.
+    most: Most,
+    /// The agent's clock minus the server's by its last live message, which takes its time.
+    least_ms: Option<i64>,
     acked_ms: u64,
     /// An acknowledgement that waits for its minute.
     waiting: Option<(u32, u64)>,
@@ -91,6 +96,8 @@ impl Talk {
             epochs: hello.epochs.iter().map(|epoch| epoch.id).collect(),
             next: held.iter().map(|held| held.saturating_add(1)).collect(),
             offset_ms: hello.wall_ms.saturating_sub(wall.as_millisecond()),
+            most: Most::default(),
+            least_ms: None,
             acked_ms: 0,
             waiting: None,
             unacked: 0,
@@ -138,7 +145,7 @@ impl Talk {
                 batch.epoch
             )));
         };
-        let first_seq = batch.first_seq;
+        let (first_seq, most_ms) = (batch.first_seq, batch.most_ms);
         if first_seq == 0 || (first_seq > next && next > 1) {
             let text = format!(
                 "numbers {next} to {first_seq} of an epoch are missing: send a gap or go back"
@@ -153,7 +160,8 @@ impl Talk {
             return Err(Status::invalid_argument("sequence numbers past 2^64"));
         };
         self.next[index] = end.max(next);
-        let offset_ms = self.live_offset(&items, wall);
+        let least_ms = self.live_offset(&items, wall);
+        let offset_ms = self.offset(least_ms, most_ms);
         self.urgent = offset_ms.is_none() || !self.is_live;
         self.is_live |= offset_ms.is_some();
         Ok(Batch {
@@ -163,6 +171,16 @@ impl Talk {
             items,
             offset_ms,
         })
+    }
+
+    /// The agent's clock minus the server's, without what a round trip explains.
+    fn offset(&mut self, least_ms: Option<i64>, most_ms: Option<i64>) -> Option<i64> {
+        if let Some(most_ms) = most_ms {
+            self.most.heard(most_ms);
+        }
+        let least_ms = least_ms?;
+        self.least_ms = Some(least_ms);
+        Some(self.most.offset_ms(least_ms))
     }
 
     /// The agent's clock minus the server's as a live tick shows it; none for backlog and events.
@@ -189,9 +207,11 @@ impl Talk {
             }
             None => None,
         };
+        let least_ms = heartbeat.wall_ms.saturating_sub(wall.as_millisecond());
+        let offset_ms = self.offset(Some(least_ms), heartbeat.most_ms);
         Ok(Heartbeat {
             host: self.host,
-            offset_ms: heartbeat.wall_ms.saturating_sub(wall.as_millisecond()),
+            offset_ms: offset_ms.unwrap_or(least_ms),
             backlog: heartbeat.backlog,
             row,
         })
@@ -229,6 +249,7 @@ impl Talk {
             epoch,
             seq,
             server_wall_ms: 0,
+            least_ms: self.least_ms,
         })
     }
 }
@@ -236,4 +257,82 @@ impl Talk {
 #[allow(clippy::needless_pass_by_value, reason = "shaped for map_err")]
 fn malformed(error: dawnwatch_proto::Malformed) -> Status {
     Status::invalid_argument(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use dawnwatch_proto::wire::Encoder;
+    use dawnwatch_proto::{Schema, Tick};
+
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
+    }
+
+    fn said(body: from_agent::Body) -> pb::FromAgent {
+        pb::FromAgent { body: Some(body) }
+    }
+
+    /// A stream of a host whose clock is ahead by `clock_ms`, over a line that takes `up_ms` and `down_ms`: what the server reckons
+    /// from a tick and, ten seconds later, from a heartbeat.
+    fn offsets(clock_ms: i64, up_ms: i64, down_ms: i64, tells: bool) -> [Option<i64>; 2] {
+        let hello = pb::Hello {
+            wall_ms: at(clock_ms).as_millisecond(),
+            epochs: vec![pb::Epoch::default()],
+            ..pb::Hello::default()
+        };
+        let mut talk = Talk::new(HostId(1), &hello, &[0], at(up_ms));
+        let mut encoder = Encoder::default();
+        let tick = Item::Tick(Tick {
+            time: at(3_000 + clock_ms),
+            schema: Schema::new(Vec::new()).id(),
+            row: Vec::new(),
+        });
+        let (schema, item) = encoder.item(&tick, || Schema::new(Vec::new()));
+        let schema = said(from_agent::Body::Schema(schema.unwrap()));
+        talk.take(schema, at(3_000 + up_ms)).unwrap();
+        let batch = said(from_agent::Body::Batch(pb::Batch {
+            epoch: 0,
+            first_seq: 1,
+            items: vec![item],
+            most_ms: tells.then_some(clock_ms + down_ms),
+        }));
+        let took = talk.take(batch, at(3_000 + up_ms)).unwrap();
+        let Some(Took::Ordered(Input::Batch(batch))) = took else {
+            panic!("{took:?}");
+        };
+        let beat = said(from_agent::Body::Heartbeat(pb::Heartbeat {
+            wall_ms: at(13_000 + clock_ms).as_millisecond(),
+            ..pb::Heartbeat::default()
+        }));
+        let took = talk.take(beat, at(13_000 + up_ms)).unwrap();
+        let Some(Took::Beside(Input::Heartbeat(beat))) = took else {
+            panic!("{took:?}");
+        };
+        talk.waiting = Some((0, 1));
+        let ack = talk.ack(true, 0).unwrap();
+        assert_eq!(ack.least_ms, Some(clock_ms - up_ms), "the agent is told");
+        [batch.offset_ms, Some(beat.offset_ms)]
+    }
+
+    #[test]
+    fn a_slow_line_is_no_wrong_clock() {
+        for (clock_ms, up_ms, down_ms, bare_ms, told_ms) in [
+            (0, 0, 0, 0, 0),
+            (0, 30, 20, -30, 0),
+            (0, 2_300, 850, -2_300, 0),
+            (-900, 2_300, 950, -3_200, 0),
+            (-5_000, 900, 900, -5_900, -5_000),
+            (-5_000, 2_300, 850, -7_300, -5_725),
+            (300_000, 2_300, 850, 297_700, 299_275),
+            (0, 12_000, 850, -12_000, 0),
+        ] {
+            for (tells, want_ms) in [(false, bare_ms), (true, told_ms)] {
+                let case = (clock_ms, up_ms, down_ms, tells);
+                let found = offsets(clock_ms, up_ms, down_ms, tells);
+                assert_eq!(found, [Some(want_ms); 2], "{case:?}");
+            }
+        }
+    }
 }

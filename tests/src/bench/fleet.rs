@@ -308,6 +308,7 @@ impl Member {
                 epoch: 0,
                 first_seq,
                 items,
+                most_ms: None,
             };
             self.say(from_agent::Body::Batch(batch)).await?;
         }

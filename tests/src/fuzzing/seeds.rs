@@ -328,6 +328,7 @@ pub fn wire() -> Vec<Vec<u8>> {
         epoch: 0,
         first_seq: 1,
         items,
+        most_ms: None,
     }));
     let gap = pb::item::Body::Gap(pb::Gap {
         from_seq: 45,
@@ -340,6 +341,7 @@ pub fn wire() -> Vec<Vec<u8>> {
         epoch: 0,
         first_seq: 45,
         items,
+        most_ms: None,
     }));
     let (_, beat) = encoder.tick(&tick(41), schema);
     say(from_agent::Body::Heartbeat(pb::Heartbeat {

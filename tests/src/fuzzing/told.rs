@@ -80,6 +80,7 @@ fn say_again(schemas: &BTreeMap<dawnwatch_proto::SchemaId, Schema>, said: Vec<It
             epoch: 0,
             first_seq,
             items: vec![message],
+            most_ms: None,
         };
         assert_eq!(decoder.batch(batch), Ok(vec![item]));
     }

@@ -279,6 +279,7 @@ impl Server {
                 epoch: batch.epoch,
                 seq,
                 server_wall_ms: 0,
+                least_ms: None,
             });
         }
         match talk

@@ -151,6 +151,7 @@ impl Host {
             epoch: 0,
             first_seq: self.seq,
             items: vec![item],
+            most_ms: None,
         };
         self.send(from_agent::Body::Batch(batch)).await
     }
