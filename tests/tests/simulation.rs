@@ -17,10 +17,16 @@ const SEEDS: u64 = 40;
 const SEEDS_OF_A_LIE: u64 = 40;
 
 /// Seeds beyond the usual ones that found something once, and what.
-const FOUND: [(u64, &str); 1] = [(
-    73,
-    "a sync that fails while the spool begins a segment takes back a tick that the server has: told and counted as gone",
-)];
+const FOUND: [(u64, &str); 2] = [
+    (
+        73,
+        "a sync that fails while the spool begins a segment takes back a tick that the server has: told and counted as gone",
+    ),
+    (
+        522,
+        "a clock that was set back goes through the same hour again, and a tick meets the very millisecond of another",
+    ),
+];
 
 /// Every fault that is drawn; over all seeds each must have fired.
 const FAULTS: [&str; 13] = [
