@@ -9,6 +9,8 @@
 //!
 //! Machines are told apart by machine-id **and** name: cloned machines often share the one, and must not share a history.
 
+use std::sync::Arc;
+
 use dawnwatch_proto::{HostId, pb};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::SubjectPublicKeyInfo;
@@ -156,7 +158,7 @@ impl Identity {
         }
         let (key, key_hash) = certificate::csr_key(csr).map_err(JoinRefusal::Request)?;
         self.change(|state| {
-            let host = state.hosts.get_mut(&proven.id).ok_or(Refusal::Unknown(proven.id))?;
+            let host = state.host_mut(proven.id).ok_or(Refusal::Unknown(proven.id))?;
             let generation = next_generation(host, &proven, &hex(&key_hash), now);
             tracing::info!(host = %proven.id, name = host.name, generation, "renewed a certificate");
             self.chain(&key, proven.id, generation, now)
@@ -217,7 +219,7 @@ fn enrol(state: &mut State, wish: &Wish<'_>) -> Result<(HostRecord, u64, bool), 
         return Ok((host, generation, true));
     }
     let labels = use_token(state, wish)?;
-    let same = |host: &&HostRecord| {
+    let same = |host: &&Arc<HostRecord>| {
         !wish.machine.is_empty() && host.machine == wish.machine && host.asked == wish.asked
     };
     let known = state.hosts.values().find(same).map(|host| host.id);
@@ -233,7 +235,7 @@ fn enrol(state: &mut State, wish: &Wish<'_>) -> Result<(HostRecord, u64, bool), 
     }
     let id = known.unwrap_or(wish.fresh_id);
     let name = state.free_name(&wish.asked, id);
-    let host = state.hosts.entry(id).or_insert_with(|| HostRecord {
+    let fresh = || HostRecord {
         id,
         name,
         asked: wish.asked.clone(),
@@ -247,7 +249,9 @@ fn enrol(state: &mut State, wish: &Wish<'_>) -> Result<(HostRecord, u64, bool), 
         aliases: Vec::new(),
         merged: None,
         erased: None,
-    });
+    };
+    let host = state.hosts.entry(id);
+    let host = Arc::make_mut(host.or_insert_with(|| Arc::new(fresh())));
     if !labels.is_empty() {
         host.labels = labels;
     }
@@ -278,7 +282,7 @@ fn certified_before(
         if over || host.retired.is_some() || issued.token != wish.token {
             return Err(JoinRefusal::KeySpent);
         }
-        return Ok(Some((host.clone(), issued.generation)));
+        return Ok(Some((HostRecord::clone(host), issued.generation)));
     }
     Ok(None)
 }
@@ -436,7 +440,7 @@ mod tests {
     fn a_retired_host_comes_back_with_its_id_but_not_with_its_old_certificates() {
         let mut state = state(9);
         let (id, ..) = join(&mut state, &wish("web01", "m1", "k1", 1)).unwrap();
-        state.hosts.get_mut(&id).unwrap().retired = Some(at(2));
+        state.host_mut(id).unwrap().retired = Some(at(2));
         assert_eq!(
             join(&mut state, &wish("web01", "m1", "k2", 3)).unwrap().2,
             2
@@ -449,7 +453,7 @@ mod tests {
     fn a_renewal_goes_one_further_and_a_retry_of_it_does_not() {
         let mut state = state(1);
         let (id, ..) = join(&mut state, &wish("web01", "m1", "k1", 1)).unwrap();
-        let host = state.hosts.get_mut(&id).unwrap();
+        let host = state.host_mut(id).unwrap();
         let proven = Proven {
             id,
             generation: 1,

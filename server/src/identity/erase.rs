@@ -1,6 +1,8 @@
 //! A host is erased: name, machine, labels and certificates go; its id and a pseudonym stay, so that what ledger and sealed
 //! nights say of the id still makes sense. Whoever joins later under that name, from that machine, is another host.
 
+use std::sync::Arc;
+
 use dawnwatch_proto::HostId;
 use jiff::Timestamp;
 
@@ -22,12 +24,12 @@ impl Identity {
             if !state.hosts.contains_key(&id) {
                 return Err(IdentityError::NoHost(id));
             }
-            let is_it = |host: &&HostRecord| host.id == id || host.merged == Some(id);
+            let is_it = |host: &&Arc<HostRecord>| host.id == id || host.merged == Some(id);
             let ids: Vec<HostId> = state.hosts.values().filter(is_it).map(|h| h.id).collect();
             let mut out = Vec::new();
             for id in ids {
                 let pseudonym = state.pseudonym();
-                if let Some(host) = state.hosts.get_mut(&id) {
+                if let Some(host) = state.host_mut(id) {
                     let names = host.erase(pseudonym, now);
                     out.push(host.clone());
                     let is_its = |name: &str| names.iter().any(|own| same_name(own, name));
@@ -45,7 +47,7 @@ impl State {
         let mut number = self.hosts.values().filter(|h| h.erased.is_some()).count() + 1;
         loop {
             let name = format!("{PSEUDONYM}{number}");
-            let taken = |host: &HostRecord| host.name.eq_ignore_ascii_case(&name);
+            let taken = |host: &Arc<HostRecord>| host.name.eq_ignore_ascii_case(&name);
             if !self.hosts.values().any(taken) {
                 return name;
             }

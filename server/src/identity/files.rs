@@ -32,7 +32,8 @@ pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Identity
     try_write(dir, name, bytes).map_err(|source| IdentityError::Write { path, source })
 }
 
-fn try_write(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// As [`write()`], with the system's own error.
+pub(super) fn try_write(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let tmp = dir.join(format!(".{name}.tmp"));
     // What a crash left behind was never in force.
     match std::fs::remove_file(&tmp) {

@@ -101,13 +101,16 @@ impl Identity {
     /// All hosts, by id; the retired are among them.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostRecord> {
-        self.state.load().hosts.values().cloned().collect()
+        let state = self.state.load();
+        let hosts = state.hosts.values();
+        hosts.map(|host| HostRecord::clone(host)).collect()
     }
 
     /// One host.
     #[must_use]
     pub fn host(&self, id: HostId) -> Option<HostRecord> {
-        self.state.load().hosts.get(&id).cloned()
+        let state = self.state.load();
+        state.hosts.get(&id).map(|host| HostRecord::clone(host))
     }
 
     /// Notes that a host left for good; it is refused until it joins again.
@@ -143,7 +146,7 @@ impl Identity {
         if proven.generation < host.generation {
             return Err(Refusal::OldGeneration { name: name() });
         }
-        Ok(host.clone())
+        Ok(HostRecord::clone(host))
     }
 
     /// A generation that this server does not remember handing out is taken as well: only our CA can have signed it, and a
@@ -162,7 +165,7 @@ impl Identity {
         change: impl FnOnce(&mut HostRecord),
     ) -> Result<HostRecord, IdentityError> {
         self.change(|state| {
-            let host = state.hosts.get_mut(&id).ok_or(IdentityError::NoHost(id))?;
+            let host = state.host_mut(id).ok_or(IdentityError::NoHost(id))?;
             change(host);
             Ok(host.clone())
         })

@@ -12,8 +12,8 @@ use tonic::{Request, Response, Status};
 use super::enrol::{JoinRefusal, Joined, RenewProof};
 use super::{HostRecord, Identity, IdentityError, Now, Peer, certificate};
 
-/// Each enrolment waits for the disk: a few at a time keep it busy, more would only hold threads.
-const ENROLMENTS_AT_ONCE: usize = 4;
+/// Each enrolment waits for the disk, on a thread of its own: those that wait at the same time share one write of the document.
+const ENROLMENTS_AT_ONCE: usize = 64;
 
 /// Told of every host that joined or changed, after it is stored.
 pub type OnHost = Box<dyn Fn(&HostRecord) + Send + Sync>;

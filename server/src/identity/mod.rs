@@ -3,6 +3,7 @@
 //! - `authority`: the CA's key and what it signs.
 //! - `certificate`: what a certificate says.
 //! - [`state`]: hosts and tokens on disk.
+//! - `document`: a file that many change at once.
 //! - `enrol`: the decisions behind joining and renewing.
 //! - `erase`: who a host was is forgotten.
 //! - `tokens`, `hosts`: what can be done with them; [`Identity::check`] is the one gate.
@@ -30,6 +31,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 mod authority;
 mod certificate;
+mod document;
 mod enrol;
 mod erase;
 mod files;
@@ -54,6 +56,7 @@ pub use state::{HostRecord, Issued, TokenRecord};
 pub use tokens::{LABELS_MAX, TOKENS_MAX};
 
 use authority::Authority;
+use document::{Document as _, Kept};
 use state::State;
 
 /// Answers what time it is; the app passes the Clock.
@@ -72,9 +75,9 @@ pub struct Identity {
     authority: ArcSwap<Authority>,
     names: Vec<String>,
     served: Arc<tls::Served>,
-    /// Read by all without waiting; replaced only by the holder of `writer`, after the file is in place.
-    state: ArcSwap<State>,
-    writer: Mutex<()>,
+    state: Kept<State>,
+    /// Held while certificates are renewed.
+    renewing: Mutex<()>,
 }
 
 /// Whether this start was the first.
@@ -181,19 +184,19 @@ impl Identity {
         names: &[String],
     ) -> Result<(Identity, First), IdentityError> {
         files::private_dir(dir)?;
-        let document = files::read(dir, state::FILE)?;
-        let authority = Authority::open(dir, now, document.is_none())?;
-        let certified = authority.server_certificate(dir, now, names)?;
-        let state = document.as_deref().map(State::parse).transpose()?;
+        let state = files::read(dir, State::FILE)?;
         let first = state.is_none();
+        let authority = Authority::open(dir, now, first)?;
+        let certified = authority.server_certificate(dir, now, names)?;
+        let state = state.as_deref().map(document::parse).transpose()?;
         let identity = Identity {
             dir: dir.to_owned(),
             random: SystemRandom::new(),
             authority: ArcSwap::from_pointee(authority),
             names: names.to_vec(),
             served: Arc::new(tls::Served::new(certified)),
-            state: ArcSwap::from_pointee(state.unwrap_or_default()),
-            writer: Mutex::new(()),
+            state: Kept::new(dir, state.unwrap_or_default()),
+            renewing: Mutex::new(()),
         };
         if !first {
             return Ok((identity, First::Again));
@@ -212,8 +215,8 @@ impl Identity {
     /// # Errors
     /// Where the new certificate cannot be made or stored; the old one stays in force.
     pub fn renew_if_due(&self, now: Timestamp) -> Result<bool, IdentityError> {
-        let _writer = self
-            .writer
+        let _renewing = self
+            .renewing
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let renewed = self.authority.load().renew_if_due(&self.dir, now)?;
@@ -242,18 +245,7 @@ impl Identity {
         &self,
         change: impl FnOnce(&mut State) -> Result<T, E>,
     ) -> Result<T, E> {
-        let _writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let old = self.state.load_full();
-        let mut state = State::clone(&old);
-        let out = change(&mut state)?;
-        if state != *old {
-            files::write(&self.dir, state::FILE, &state.print())?;
-            self.state.store(Arc::new(state));
-        }
-        Ok(out)
+        self.state.change(change)
     }
 
     fn random<const N: usize>(&self) -> Result<[u8; N], IdentityError> {

@@ -4,6 +4,7 @@
 mod csv;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use dawnwatch_engine::config::HostFacts;
 use dawnwatch_engine::input::Named;
@@ -150,7 +151,9 @@ impl Identity {
     /// All names, by name.
     #[must_use]
     pub fn named(&self) -> Vec<NamedRecord> {
-        self.state.load().named.values().cloned().collect()
+        let state = self.state.load();
+        let named = state.named.values();
+        named.map(|record| NamedRecord::clone(record)).collect()
     }
 
     /// Imports a list of hosts: a CSV file with a header. What a file leaves empty stays as it was; importing it again changes
@@ -190,13 +193,13 @@ impl Identity {
                     "{NAMED_MAX} names are the limit"
                 )));
             }
-            let record = state
-                .named
-                .entry(name.to_lowercase())
-                .or_insert_with(|| NamedRecord {
+            let record = state.named.entry(name.to_lowercase()).or_insert_with(|| {
+                Arc::new(NamedRecord {
                     name: name.to_owned(),
                     ..NamedRecord::default()
-                });
+                })
+            });
+            let record = Arc::make_mut(record);
             for (label, value) in labels {
                 record
                     .set(label, value)
@@ -220,7 +223,7 @@ impl Identity {
                 let text = format!("{} joined as {}: retire it instead", record.name, host.name);
                 return Err(HostError::Refused(text));
             }
-            Ok(record)
+            Ok(NamedRecord::clone(&record))
         })
     }
 
@@ -238,12 +241,13 @@ impl Identity {
             return Err(HostError::Refused(text));
         }
         self.change(|state| {
-            let other = |host: &&HostRecord| host.id != id && host.name.eq_ignore_ascii_case(to);
+            let other =
+                |host: &&Arc<HostRecord>| host.id != id && host.name.eq_ignore_ascii_case(to);
             if let Some(other) = state.hosts.values().find(other) {
                 let text = format!("{} is the name of another host", other.name);
                 return Err(HostError::Refused(text));
             }
-            let host = state.hosts.get_mut(&id).ok_or(IdentityError::NoHost(id))?;
+            let host = state.host_mut(id).ok_or(IdentityError::NoHost(id))?;
             let old = std::mem::replace(&mut host.name, to.to_owned());
             host.aliases.retain(|alias| !alias.eq_ignore_ascii_case(to));
             if !old.eq_ignore_ascii_case(to) && !host.aliases.contains(&old) {
@@ -253,10 +257,11 @@ impl Identity {
             }
             let host = host.clone();
             let moved = state.named.remove(&old.to_lowercase()).map(|before| {
-                let mut after = before.clone();
+                let mut after = NamedRecord::clone(&before);
                 to.clone_into(&mut after.name);
-                state.named.insert(to.to_lowercase(), after.clone());
-                (before, after)
+                let named = Arc::new(after.clone());
+                state.named.insert(to.to_lowercase(), named);
+                (NamedRecord::clone(&before), after)
             });
             Ok((host, moved))
         })
@@ -290,18 +295,12 @@ impl Identity {
             }
             // Whoever became the new one before goes on as the old one as well.
             for host in state.hosts.values_mut().filter(|h| h.merged == Some(new)) {
-                host.merged = Some(old);
+                Arc::make_mut(host).merged = Some(old);
             }
-            let merged = state
-                .hosts
-                .get_mut(&new)
-                .ok_or(IdentityError::NoHost(new))?;
+            let merged = state.host_mut(new).ok_or(IdentityError::NoHost(new))?;
             merged.merged = Some(old);
             let merged = merged.clone();
-            let kept = state
-                .hosts
-                .get_mut(&old)
-                .ok_or(IdentityError::NoHost(old))?;
+            let kept = state.host_mut(old).ok_or(IdentityError::NoHost(old))?;
             kept.denied = kept.newest();
             Ok((merged, kept.clone()))
         })
@@ -350,7 +349,7 @@ const LIKE_MAX: usize = 8;
 
 impl State {
     /// The host that goes by a name, retired ones included.
-    fn goes_by(&self, name: &str) -> Option<&HostRecord> {
+    fn goes_by(&self, name: &str) -> Option<&Arc<HostRecord>> {
         self.hosts.values().find(|host| {
             same_name(name, &host.name) || host.aliases.iter().any(|alias| same_name(name, alias))
         })
@@ -373,16 +372,17 @@ fn import(
         out.joined += u32::from(state.goes_by(&row.name).is_some());
         let key = row.name.to_lowercase();
         if let Some(known) = state.named.get_mut(&key) {
-            let before = known.clone();
-            known.take(&row);
-            if *known != before {
+            let mut after = NamedRecord::clone(known);
+            after.take(&row);
+            if after != **known {
                 out.changed += 1;
-                changed.push(known.clone());
+                changed.push(after.clone());
+                *known = Arc::new(after);
             }
         } else {
             out.new += 1;
             changed.push(row.clone());
-            state.named.insert(key, row);
+            state.named.insert(key, Arc::new(row));
         }
     }
     if state.named.len() > NAMED_MAX {

@@ -5,12 +5,9 @@
 
 mod book;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use dawnwatch_proto::api::Role;
 use jiff::{SignedDuration, Timestamp};
@@ -18,15 +15,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use book::{Book, parse};
+pub(super) use book::Book;
 
+use super::document::{self, Kept};
 use super::password::Password;
 use super::{IdentityError, certificate, files};
 
-/// Name of the document in the identity directory.
-pub(super) const FILE: &str = "people.json";
-
-/// Version of the document; a later one is refused, an earlier one is read.
+/// Version of the document; version 1 had no checksum.
 pub(crate) const VERSION: u32 = 2;
 
 /// People in all: a large operations department, several times over.
@@ -83,7 +78,6 @@ pub struct ScriptToken {
     created: Timestamp,
 }
 
-/// A one-time link.
 /// What a link is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkFor {
@@ -138,8 +132,7 @@ pub enum PeopleError {
 pub struct People {
     dir: PathBuf,
     random: SystemRandom,
-    book: ArcSwap<Book>,
-    writer: Mutex<()>,
+    book: Kept<Book>,
     /// Whether there was a document at the start.
     first: bool,
 }
@@ -152,14 +145,6 @@ impl fmt::Debug for People {
     }
 }
 
-/// Whether these are the bytes of a sound document.
-///
-/// # Errors
-/// What is wrong with them.
-pub(super) fn check(bytes: &[u8]) -> Result<(), IdentityError> {
-    parse(bytes).map(|_| ())
-}
-
 impl People {
     /// Opens the document in the identity directory; without one there is nobody yet.
     ///
@@ -167,19 +152,12 @@ impl People {
     /// Where it cannot be read, is damaged, or was written by a later version.
     pub fn open(dir: &Path) -> Result<People, IdentityError> {
         files::private_dir(dir)?;
-        let bytes = files::read(dir, FILE)?;
-        let book = bytes.as_deref().map(parse).transpose()?;
+        let book = document::read(dir)?;
         Ok(People {
             dir: dir.to_owned(),
             random: SystemRandom::new(),
             first: book.is_none(),
-            book: ArcSwap::from_pointee(book.unwrap_or(Book {
-                version: VERSION,
-                next: 1,
-                people: BTreeMap::new(),
-                links: Vec::new(),
-            })),
-            writer: Mutex::new(()),
+            book: Kept::new(dir, book.unwrap_or_default()),
         })
     }
 
@@ -433,13 +411,10 @@ impl People {
         now: Timestamp,
         change: impl FnOnce(&mut Book) -> Result<T, PeopleError>,
     ) -> Result<T, PeopleError> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut book = Book::clone(&self.book.load());
-        book.links.retain(|link| link.expires > now);
-        let out = change(&mut book)?;
-        files::write(&self.dir, FILE, &book.print())?;
-        self.book.store(Arc::new(book));
-        Ok(out)
+        self.book.change(|book| {
+            book.links.retain(|link| link.expires > now);
+            change(book)
+        })
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use dawnwatch_proto::HostId;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use x509_parser::parse_x509_certificate;
 
 use super::authority::{Authority, CA_CERTIFICATE, CA_KEY, SERVER_CERTIFICATE, SERVER_KEY};
-use super::state::{self, State};
-use super::{files, people};
+use super::document::{self, Document as _};
+use super::files;
+use super::people::Book;
+use super::state::{HostRecord, State};
 
 /// A file of the identity that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,20 +31,17 @@ pub const FILES: [&str; 6] = [
     CA_CERTIFICATE,
     SERVER_KEY,
     SERVER_CERTIFICATE,
-    state::FILE,
-    people::FILE,
+    State::FILE,
+    Book::FILE,
 ];
 
 /// What hosts are called; empty where that cannot be read.
 #[must_use]
 pub fn names(dir: &Path) -> BTreeMap<HostId, String> {
-    let read = files::read(dir, state::FILE).ok().flatten();
-    let state = read.and_then(|bytes| State::parse(&bytes).ok());
+    let state = document::read::<State>(dir).ok().flatten();
     let hosts = state.map(|state| state.hosts).unwrap_or_default();
-    hosts
-        .into_iter()
-        .map(|(id, host)| (id, host.name))
-        .collect()
+    let name = |(id, host): (&HostId, &Arc<HostRecord>)| (*id, host.name.clone());
+    hosts.iter().map(name).collect()
 }
 
 /// What is wrong with the identity in this directory; empty where all is sound.
@@ -54,19 +54,19 @@ pub fn wrong_with(dir: &Path) -> Vec<Wrong> {
         Ok(None) => Err("it is gone".to_owned()),
         Err(error) => Err(error.to_string()),
     };
-    match read(state::FILE) {
+    match read(State::FILE) {
         Ok(bytes) => {
-            if let Err(error) = State::parse(&bytes) {
-                say(state::FILE, error.to_string(), false);
+            if let Err(error) = document::parse::<State>(&bytes) {
+                say(State::FILE, error.to_string(), false);
             }
         }
-        Err(what) => say(state::FILE, what, false),
+        Err(what) => say(State::FILE, what, false),
     }
     // Where no page was ever served there is none.
-    if let Ok(Some(bytes)) = files::read(dir, people::FILE)
-        && let Err(error) = people::check(&bytes)
+    if let Ok(Some(bytes)) = files::read(dir, Book::FILE)
+        && let Err(error) = document::parse::<Book>(&bytes)
     {
-        say(people::FILE, error.to_string(), false);
+        say(Book::FILE, error.to_string(), false);
     }
     let authority = match (read(CA_KEY), read(CA_CERTIFICATE)) {
         (Err(what), _) => {
@@ -134,7 +134,7 @@ fn is_self_signed(der: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Identity;
+    use crate::identity::{Identity, people};
     use jiff::Timestamp;
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
                 assert_ne!(wrong_with(dir.path()), [], "{name} cut at {cut}");
             }
             std::fs::remove_file(&path).unwrap();
-            if name != people::FILE {
+            if name != Book::FILE {
                 assert_ne!(wrong_with(dir.path()), [], "{name} is gone");
             }
             std::fs::write(&path, &whole).unwrap();

@@ -1,19 +1,17 @@
 //! What the server knows of hosts and join tokens: one small document, written whole, so that a token's use and the
 //! host it made are kept together or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dawnwatch_proto::HostId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::document::Document;
 use super::named::NamedRecord;
-use super::{IdentityError, files};
 
-/// Name of the document in the identity directory.
-pub(super) const FILE: &str = "state.json";
-
-/// Version of the document; a later one is refused, an earlier one is read. Version 1 had no checksum.
+/// Version of the document; version 1 had no checksum.
 pub(crate) const VERSION: u32 = 2;
 
 /// Certificates remembered for each host: the one in use, the one being taken up, and two lost on the way.
@@ -97,16 +95,11 @@ pub struct TokenRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     version: u32,
-    pub(super) hosts: BTreeMap<HostId, HostRecord>,
+    pub(super) hosts: BTreeMap<HostId, Arc<HostRecord>>,
     pub(super) tokens: BTreeMap<String, TokenRecord>,
     /// Hosts that people named, by name in lower case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) named: BTreeMap<String, NamedRecord>,
-}
-
-#[derive(Deserialize)]
-struct VersionOnly {
-    version: u32,
+    pub(super) named: BTreeMap<String, Arc<NamedRecord>>,
 }
 
 impl Default for State {
@@ -120,47 +113,43 @@ impl Default for State {
     }
 }
 
-impl State {
-    /// Reads the document.
-    pub(super) fn parse(bytes: &[u8]) -> Result<State, IdentityError> {
-        let wrong = |why: String| IdentityError::Damaged { file: FILE, why };
-        let damaged = |error: serde_json::Error| wrong(error.to_string());
-        let found: VersionOnly = serde_json::from_slice(bytes).map_err(damaged)?;
-        files::check(bytes, found.version, VERSION).map_err(wrong)?;
-        if found.version > VERSION {
-            return Err(IdentityError::Newer {
-                file: FILE,
-                version: found.version,
-            });
-        }
-        let state: State = serde_json::from_slice(bytes).map_err(damaged)?;
-        Ok(State {
-            version: VERSION,
-            ..state
-        })
-    }
+impl Document for State {
+    const FILE: &'static str = "state.json";
+    const VERSION: u32 = VERSION;
 
-    /// Writes the document: sorted, one form for one content.
-    pub(super) fn print(&self) -> Vec<u8> {
-        files::print(self)
+    fn of_this_version(self) -> State {
+        State {
+            version: VERSION,
+            ..self
+        }
+    }
+}
+
+impl State {
+    /// A host, to be changed.
+    pub(super) fn host_mut(&mut self, id: HostId) -> Option<&mut HostRecord> {
+        self.hosts.get_mut(&id).map(Arc::make_mut)
     }
 
     /// A name like the one asked for that no other host has.
     pub(super) fn free_name(&self, asked: &str, id: HostId) -> String {
-        let taken = |name: &str| {
-            let same = |host: &HostRecord| host.id != id && host.name.eq_ignore_ascii_case(name);
-            self.hosts.values().any(same)
-        };
-        let mut name = asked.to_owned();
-        let mut number = 2;
-        while taken(&name) {
+        let others = || self.hosts.values().filter(|host| host.id != id);
+        if !others().any(|host| host.name.eq_ignore_ascii_case(asked)) {
+            return asked.to_owned();
+        }
+        // Once for all numbers that are tried: of a thousand hosts called localhost each tries a thousand.
+        let taken: BTreeSet<String> = others().map(|h| h.name.to_ascii_lowercase()).collect();
+        let numbered = |number: usize| {
             let end = format!("-{number}");
             // Ascii throughout, so bytes are characters.
             let keep = asked.len().min(NAME_CHARS_MAX - end.len());
-            name = format!("{}{end}", &asked[..keep]);
+            format!("{}{end}", &asked[..keep])
+        };
+        let mut number = 2;
+        while taken.contains(&numbered(number).to_ascii_lowercase()) {
             number += 1;
         }
-        name
+        numbered(number)
     }
 }
 
@@ -220,6 +209,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::document::parse;
+    use crate::identity::{IdentityError, files};
 
     fn host(id: u128, name: &str) -> HostRecord {
         HostRecord {
@@ -254,7 +245,7 @@ mod tests {
         let mut state = State::default();
         let mut one = host(1, "web01");
         one.note(issued(1));
-        state.hosts.insert(one.id, one);
+        state.hosts.insert(one.id, Arc::new(one));
         let token = TokenRecord {
             id: "aebagbaf".to_owned(),
             secret: "00ff".to_owned(),
@@ -267,21 +258,21 @@ mod tests {
         };
         state.tokens.insert(token.id.clone(), token);
         let golden = include_str!("testdata/state-1.json");
-        assert_eq!(State::parse(golden.as_bytes()).unwrap(), state);
+        assert_eq!(parse::<State>(golden.as_bytes()).unwrap(), state);
         let golden = include_str!("testdata/state-2.json");
-        assert_eq!(String::from_utf8(state.print()).unwrap(), golden);
-        assert_eq!(State::parse(golden.as_bytes()).unwrap(), state);
+        assert_eq!(String::from_utf8(files::print(&state)).unwrap(), golden);
+        assert_eq!(parse::<State>(golden.as_bytes()).unwrap(), state);
     }
 
     #[test]
     fn a_document_of_another_kind_is_refused() {
-        let newer = State::parse(br#"{"version":3,"people":{}}"#).unwrap_err();
+        let newer = parse::<State>(br#"{"version":3,"people":{}}"#).unwrap_err();
         assert!(
             matches!(newer, IdentityError::Newer { version: 3, .. }),
             "{newer}"
         );
         for bytes in [&b""[..], b"{", b"{}", br#"{"version":1,"hosts":3}"#] {
-            let error = State::parse(bytes).unwrap_err();
+            let error = parse::<State>(bytes).unwrap_err();
             assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
         }
     }
@@ -300,7 +291,7 @@ mod tests {
         assert_eq!(clean_name(&long).len(), NAME_CHARS_MAX);
         let mut state = State::default();
         for (id, name) in [(1, "web01"), (2, "WEB01-2"), (3, &clean_name(&long))] {
-            state.hosts.insert(HostId(id), host(id, name));
+            state.hosts.insert(HostId(id), Arc::new(host(id, name)));
         }
         assert_eq!(state.free_name("web01", HostId(9)), "web01-3");
         assert_eq!(state.free_name("web01", HostId(1)), "web01");

@@ -27,8 +27,8 @@ const QUEUE: usize = 4;
 /// Bytes of rows in one message, as with an agent that catches up.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// Joins that are under way at one time: the server takes four, the others wait ready.
-const JOINS_AT_ONCE: usize = 16;
+/// Joins that are under way at one time: as many as the server takes at once.
+const JOINS_AT_ONCE: usize = 64;
 
 /// A connection that takes longer is given up, as with an agent.
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);

@@ -31,7 +31,7 @@ fn host(identity: &Identity, number: u128, name: &str, machine: &str) -> HostId 
             merged: None,
             erased: None,
         };
-        state.hosts.insert(id, record);
+        state.hosts.insert(id, Arc::new(record));
         Ok(())
     });
     done.unwrap();

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::{
-    Code, FILE, IdentityError, LINKS_MAX, NAME_CHARS_MAX, PEOPLE_MAX, PeopleError, PersonRecord,
-    VERSION, files, full, hash,
+    Code, LINKS_MAX, NAME_CHARS_MAX, PEOPLE_MAX, PeopleError, PersonRecord, VERSION, full, hash,
 };
+use crate::identity::document::Document;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Link {
@@ -23,7 +23,7 @@ pub(super) struct Link {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Book {
+pub(in crate::identity) struct Book {
     pub(super) version: u32,
     /// The number of the next person.
     pub(super) next: u64,
@@ -31,16 +31,30 @@ pub(super) struct Book {
     pub(super) links: Vec<Link>,
 }
 
-#[derive(Deserialize)]
-struct VersionOnly {
-    version: u32,
+impl Default for Book {
+    fn default() -> Book {
+        Book {
+            version: VERSION,
+            next: 1,
+            people: BTreeMap::new(),
+            links: Vec::new(),
+        }
+    }
+}
+
+impl Document for Book {
+    const FILE: &'static str = "people.json";
+    const VERSION: u32 = VERSION;
+
+    fn of_this_version(self) -> Book {
+        Book {
+            version: VERSION,
+            ..self
+        }
+    }
 }
 
 impl Book {
-    pub(super) fn print(&self) -> Vec<u8> {
-        files::print(self)
-    }
-
     pub(super) fn named(&self, name: &str) -> Option<&PersonRecord> {
         let name = name.trim().to_lowercase();
         self.people
@@ -105,23 +119,4 @@ impl Book {
             .iter()
             .find(|link| is(link) && link.expires > now)
     }
-}
-
-/// Reads the document.
-pub(super) fn parse(bytes: &[u8]) -> Result<Book, IdentityError> {
-    let wrong = |why: String| IdentityError::Damaged { file: FILE, why };
-    let damaged = |error: serde_json::Error| wrong(error.to_string());
-    let found: VersionOnly = serde_json::from_slice(bytes).map_err(damaged)?;
-    files::check(bytes, found.version, VERSION).map_err(wrong)?;
-    if found.version > VERSION {
-        return Err(IdentityError::Newer {
-            file: FILE,
-            version: found.version,
-        });
-    }
-    let book: Book = serde_json::from_slice(bytes).map_err(damaged)?;
-    Ok(Book {
-        version: VERSION,
-        ..book
-    })
 }

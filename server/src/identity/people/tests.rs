@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::document::Document as _;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -32,7 +33,7 @@ fn a_link_works_once_and_looking_uses_nothing_up() {
     let reopened = People::open(dir.path()).unwrap();
     assert!(!reopened.is_first());
     assert_eq!(reopened.list(), people.list());
-    let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+    let text = std::fs::read_to_string(dir.path().join(Book::FILE)).unwrap();
     assert!(!text.contains(&code.text), "no code is kept");
 }
 
@@ -84,7 +85,7 @@ fn ids_are_never_used_again_and_removed_names_are_gone() {
     let (next, _) = people.add("Zoë Example", Role::Viewer, now).unwrap();
     assert_eq!(next.id, "P-2");
     people.remove("Zoë Example", now).unwrap();
-    let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+    let text = std::fs::read_to_string(dir.path().join(Book::FILE)).unwrap();
     assert!(!text.contains("Zo"), "{text}");
 }
 
@@ -109,8 +110,33 @@ fn a_damaged_or_later_document_is_refused() {
         ("{\"version\": 1}", "damaged"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(FILE), text).unwrap();
+        std::fs::write(dir.path().join(Book::FILE), text).unwrap();
         let error = People::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
+}
+
+#[test]
+fn the_document_has_this_form() {
+    let (now, salt) = (at("2026-10-05T08:00:00Z"), [7; 16]);
+    let mut book = Book::default();
+    let ann = book.add("Ann", Role::Admin, now).unwrap();
+    let bob = book.add("Bob", Role::Viewer, now).unwrap();
+    let code = Code {
+        text: "abc".to_owned(),
+        expires: at("2026-10-07T08:00:00Z"),
+    };
+    book.link(&code, Some(bob.id)).unwrap();
+    let person = book.people.get_mut(&ann.id).unwrap();
+    person.password = Some(Password::new("correct horse battery", salt));
+    person.generation = 1;
+    person.tokens.push(ScriptToken {
+        hash: hash("dwp_P-1_abc"),
+        created: now,
+    });
+    let golden = include_str!("../testdata/people-1.json");
+    assert_eq!(document::parse::<Book>(golden.as_bytes()).unwrap(), book);
+    let golden = include_str!("../testdata/people-2.json");
+    assert_eq!(String::from_utf8(files::print(&book)).unwrap(), golden);
+    assert_eq!(document::parse::<Book>(golden.as_bytes()).unwrap(), book);
 }
