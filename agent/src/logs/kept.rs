@@ -144,6 +144,7 @@ fn parse(frame: &[u8]) -> Option<Known> {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
     use dawnwatch_segment::RealDisk;
 
     use super::*;
@@ -199,5 +200,14 @@ mod tests {
         assert!(odd(|r| r.words = vec![2, 3, 0, 1]));
         assert!(odd(|r| r.text = "x".repeat(1 << 16)));
         assert!(odd(|r| r.severity = 8));
+    }
+
+    #[test]
+    fn the_form_on_disk_stays() {
+        let known = known(300, "peer 10.0.0.1 gone");
+        let golden = "0108ac02120e70656572203c69703e20676f6e651a06000405090a0e2a04737368643212706565722031302e302e302e3120676f6e6538044001";
+        assert_eq!(HEXLOWER.encode(&frame(&known)), golden);
+        let bytes = HEXLOWER.decode(golden.as_bytes()).unwrap();
+        assert_eq!(parse(&bytes).unwrap(), known);
     }
 }

@@ -242,6 +242,7 @@ fn decode(bytes: &[u8]) -> Result<Cursor, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::HEXLOWER;
 
     fn cursor(journal: &str) -> Cursor {
         Cursor {
@@ -300,13 +301,36 @@ mod tests {
 
     #[test]
     fn the_form_is_the_documented_one() {
-        let bytes = encode(&Cursor {
+        let cursor = Cursor {
             serial: 3,
             position: 9,
+            marks: vec![Mark {
+                path: "/var/log/syslog".to_owned(),
+                dev: 64,
+                ino: 77,
+                head_bytes: 1_024,
+                head_hash: 0x0102_0304_0506_0708,
+                offset: 4_096,
+                given_up: true,
+                is_rotated: true,
+                is_done: true,
+            }],
+            journal: "s=1;i=2".to_owned(),
             told: 2,
-            ..Cursor::default()
-        });
+            counts: vec![Count {
+                template: 5,
+                count: 6,
+                severity: 4,
+            }],
+            lines_cut: 1,
+            lines_skipped: 2,
+            backlog: 3,
+            looked_ms: 1_790_000_000_000,
+        };
+        let golden = "44574c4301095264a46360d338080310091a2a0a0f2f7661722f6c6f672f7379736c6f671040184d2080082908070605040302013080203801400148012207733d313b693d32280232060805100618043801400248035080d8c1a28c34";
+        assert_eq!(HEXLOWER.encode(&encode(&cursor)), golden);
+        let bytes = HEXLOWER.decode(golden.as_bytes()).unwrap();
         assert_eq!(bytes[..5], *b"DWLC\x01");
-        assert_eq!(bytes[13..], [0x08, 3, 0x10, 9, 0x28, 2]);
+        assert_eq!(decode(&bytes).unwrap(), cursor);
     }
 }

@@ -364,6 +364,7 @@ fn write(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()
 mod tests {
     use super::*;
     use crate::spool::sample;
+    use data_encoding::HEXLOWER;
     use dawnwatch_segment::sim::SimDisk;
 
     fn filled() -> Kept {
@@ -454,5 +455,26 @@ mod tests {
         let gone = kept.forget(7).unwrap();
         assert_eq!((gone.ticks, gone.events), (90, 10));
         assert_eq!((gone.from, gone.to), (sample::time(1), sample::time(100)));
+    }
+
+    #[test]
+    fn the_form_on_disk_stays() {
+        let mut kept = Kept::default();
+        let entry = |seq, item| Entry {
+            seq,
+            item,
+            schema: None,
+            bytes: 0,
+        };
+        for seq in 1..=3 {
+            let tick = Item::Tick(sample::tick(seq).0);
+            kept.add(7, 40, entry(seq, tick), GapReason::SpoolFull);
+        }
+        kept.add(7, 40, entry(4, sample::event(4)), GapReason::SpoolFull);
+        kept.add(8, 44, entry(1, sample::event(1)), GapReason::SpoolFull);
+        let golden = "44574b5001cf578d4d69090df00a440907000000000000001028180122181a160801100318909ee0b4ab3320b0bae1b4ab3328033801221b121908c088e2b4ab3322100a047465737412086e756d62657220340a2a090800000000000000102c1801221b121908909ee0b4ab3322100a047465737412086e756d6265722031";
+        assert_eq!(HEXLOWER.encode(&kept.encode()), golden);
+        let bytes = HEXLOWER.decode(golden.as_bytes()).unwrap();
+        assert_eq!(Kept::decode(&bytes).unwrap().parts, kept.parts);
     }
 }

@@ -192,6 +192,8 @@ impl Parser {
 mod tests {
     use super::*;
     use crate::spool::sample;
+    use data_encoding::HEXLOWER;
+    use dawnwatch_proto::{Gap, GapReason, Kind, Series, Tick};
 
     #[test]
     fn a_chapter_is_readable_alone_and_a_damaged_one_is_not_guessed_at() {
@@ -248,4 +250,48 @@ mod tests {
         assert!(error.to_string().contains("version"), "{error}");
         assert!(Parser::default().entry(1, &[]).is_err());
     }
+
+    #[test]
+    fn the_form_on_disk_stays() {
+        let schema = Arc::new(Schema::new(vec![
+            Series::new("node_load1", Kind::Gauge),
+            Series::new("node_cpu_seconds_total", Kind::Counter).label("cpu", "0"),
+        ]));
+        let tick = |seq, row: [i64; 2]| {
+            Item::Tick(Tick {
+                time: sample::time(seq),
+                schema: schema.id(),
+                row: row.to_vec(),
+            })
+        };
+        let gap = Item::Gap(Gap {
+            from_seq: 4,
+            to_seq: 9,
+            from: sample::time(4),
+            to: sample::time(9),
+            ticks: 5,
+            events: 1,
+            reason: GapReason::SpoolFull,
+        });
+        let items = [tick(1, [7, 100]), tick(2, [8, 130]), sample::event(3), gap];
+        let mut writer = Writer::new(vec![2, 3]);
+        let frames: Vec<String> = items
+            .iter()
+            .map(|item| HEXLOWER.encode(&writer.record(item, Some(&schema))))
+            .collect();
+        assert_eq!(frames, GOLDEN);
+        let mut parser = Parser::default();
+        for (seq, (item, hex)) in (1..).zip(items.iter().zip(GOLDEN)) {
+            let bytes = HEXLOWER.decode(hex.as_bytes()).unwrap();
+            assert_eq!(&parser.entry(seq, &bytes).unwrap().item, item);
+            assert_eq!(owner(&bytes), (seq == 1).then(|| vec![2, 3]));
+        }
+    }
+
+    const GOLDEN: [&str; 4] = [
+        "010a49080111ae119f8dc68b823c1a120a0a6e6f64655f6c6f6164311801200128011a280a166e6f64655f6370755f7365636f6e64735f746f74616c12080a0363707512013018022001280112120a1008909ee0b4ab3310011a0310ca012001180122020203",
+        "01120f0a0d08a0ece0b4ab3310011a02043e",
+        "01121b121908b0bae1b4ab3322100a047465737412086e756d6265722033",
+        "01121a1a180804100918c088e2b4ab3320908fe5b4ab33280530013801",
+    ];
 }

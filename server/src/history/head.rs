@@ -334,4 +334,18 @@ mod tests {
         head.end_seal();
         assert_eq!(times(&head, host), [0i64; 0]);
     }
+
+    #[test]
+    fn the_form_that_a_checkpoint_keeps_stays() {
+        let host = HostId(1);
+        let mut head = Head::default();
+        for i in 1..=3 {
+            head.push(host, row(i, 5));
+        }
+        let golden = "44574844020001010105a09c01e0d40303031a030302010207845d2665080003a29c01a29c010302030404001000010500";
+        let saved = head.save();
+        assert_eq!(data_encoding::HEXLOWER.encode(&saved), golden);
+        let read = Head::restore(&saved, 1).unwrap();
+        assert_eq!(times(&read, host), [10_000, 20_000, 30_000]);
+    }
 }

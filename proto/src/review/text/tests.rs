@@ -844,3 +844,32 @@ proptest! {
         }
     }
 }
+
+/// A night with something in every field.
+fn full() -> Review {
+    let mut review = weekend();
+    review.learning = Some((3, 14));
+    review.coverage.first_start = Some(t("2026-10-02T16:00:00Z"));
+    review.tonight = vec!["certificate of mail ends on 2026-10-06".to_owned()];
+    review.signed_off = 1;
+    review.ledger_head = "00ff".repeat(16);
+    review
+}
+
+#[test]
+fn a_sealed_night_is_kept_in_this_form() {
+    let path = format!(
+        "{}/src/review/testdata/night-{FORMAT}.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let found = serde_json::to_string_pretty(&full()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &found).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        found, golden,
+        "nights are kept for years: a change of this is a change of FORMAT"
+    );
+    assert_eq!(serde_json::from_str::<Review>(&golden).unwrap(), full());
+}

@@ -213,3 +213,49 @@ fn evidence_of_another_format_and_odd_names_are_told_apart_from_none() {
     write(dir.path(), "N-1", b"{").unwrap();
     assert!(read(dir.path(), "N-1").is_err());
 }
+
+#[test]
+fn evidence_is_kept_in_this_form() {
+    let series = load().to_string();
+    let kept = Evidence {
+        format: EVIDENCE_FORMAT,
+        night: "N-2026-09-22".to_owned(),
+        zone: "Europe/Berlin".to_owned(),
+        sealed: at(10_800),
+        findings: vec![FindingEvidence {
+            incident: incident("I-1", BEGUN, std::slice::from_ref(&series))
+                .as_ref()
+                .clone(),
+            from: at(BEGUN - 1_800),
+            to: at(BEGUN + 1_800),
+            series: vec![SeriesEvidence {
+                series,
+                kind: Kind::Gauge,
+                points: vec![(at(BEGUN), Some(1.5)), (at(BEGUN + 30), None)],
+                peaks: vec![Some(2.0), None],
+                samples: 3,
+            }],
+            series_more: 1,
+            lines: vec![LogLine {
+                time: at(BEGUN),
+                host: HOST,
+                name: "web01".to_owned(),
+                severity: 3,
+                source: "kernel".to_owned(),
+                text: "Out of memory: killed process 4242".to_owned(),
+                cut_from: 2_000,
+            }],
+            lines_more: true,
+        }],
+        left_out: 2,
+        damaged: vec!["an hour file cannot be read".to_owned()],
+    };
+    let (bytes, hash) = nights::canonical(&kept);
+    let golden = include_str!("testdata/evidence-1.json");
+    assert_eq!(String::from_utf8(bytes).unwrap(), golden);
+    assert_eq!(
+        hash,
+        "62b02c3555f811970d36f46d8a6b842aa2e245b4146023a1b0c44dc876fd5c08"
+    );
+    assert_eq!(serde_json::from_str::<Evidence>(golden).unwrap(), kept);
+}
