@@ -324,7 +324,7 @@ fn an_erased_host_leaves_the_files_and_the_other_stays() {
     assert_eq!(shown(&history), (vec![HOST], 0, 0));
     for at in history.summaries().values() {
         let of = |host| {
-            summary::file::read(&history.dir, at, Some(host), &series(), |_| None)
+            summary::file::read(&history.dir, at, Some(host), &series())
                 .unwrap()
                 .unwrap()
         };

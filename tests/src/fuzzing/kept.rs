@@ -9,14 +9,14 @@ use dawnwatch_agent::spool::{Cursor, Limits, Spool, Start};
 use dawnwatch_engine::Engine;
 use dawnwatch_engine::block::{Block, Effort, Head, TICKS_MAX, encode};
 use dawnwatch_proto::series::SERIES_MAX;
-use dawnwatch_proto::{Event, HostId, SchemaId, pb};
+use dawnwatch_proto::{Event, HostId, pb};
 use dawnwatch_segment::sim::SimDisk;
 use dawnwatch_segment::{Disk, Log, Options, Read, Reader};
 use dawnwatch_server::history::events;
 use dawnwatch_server::history::head::Head as Rows;
 use dawnwatch_server::history::hour::{BlockAt, HourFile};
 use dawnwatch_server::history::schemas::Known;
-use dawnwatch_server::history::summary::{bytes as summaries, file};
+use dawnwatch_server::history::summary::file;
 use dawnwatch_server::{checkpoint, journal, ledger};
 use jiff::Timestamp;
 use prost::Message;
@@ -240,18 +240,12 @@ fn one_block(file: &HourFile, at: &BlockAt, most: usize) {
     }
 }
 
-/// Summaries of a block as version 1 had them, or a file of either version; the first byte says which.
+/// A file of summaries.
 ///
 /// # Panics
 /// Where something is wrong.
 pub fn summary(data: &[u8]) {
     let (seal, mut bytes) = sealed(data);
-    if data.first().is_some_and(|first| first / 2 % 2 == 0) {
-        let steps = summaries::decode(&bytes).unwrap_or_default();
-        assert!(steps.len() <= TICKS_MAX, "{} steps", steps.len());
-        assert!(steps.iter().all(|step| step.len() == steps[0].len()));
-        return;
-    }
     if seal {
         seal::summary_file(&mut bytes);
     }
@@ -272,17 +266,25 @@ pub fn summary(data: &[u8]) {
     let schema = super::seeds::schema();
     let one = &schema.series()[1];
     for host in [None, Some(HostId(1)), Some(HostId(3))] {
-        let read = file::read(dir, &at, host, one, |SchemaId(_)| Some((1, (1, 100))));
+        let read = file::read(dir, &at, host, one);
         assert!(
             checked.is_err() || read.is_ok(),
             "a file that is sound cannot be read: {read:?}"
         );
         let parts = read.ok().flatten().map_or(0, |read| read.parts.len());
+        // Steps that are alike take no bits: a group says of so many at most that they are there.
+        let groups = bytes.len() / file::GROUP_BYTES_MIN;
         assert!(
-            parts <= bytes.len(),
+            parts <= groups * file::GROUP_STEPS_MAX,
             "{parts} summaries in {} bytes",
             bytes.len()
         );
+    }
+    let anew = file::write_without(dir, &at, |host| host == HostId(1));
+    assert!(checked.is_err() || anew.is_ok(), "{anew:?}");
+    if anew.is_ok_and(|anew| anew) && checked.is_ok() {
+        let again = file::check(&path, &at);
+        assert!(again.is_ok(), "written anew, and damaged: {again:?}");
     }
     fs::remove_file(path).expect("it was just written");
 }

@@ -99,59 +99,47 @@ pub fn hour_file(bytes: &mut Vec<u8>) {
     }
 }
 
-/// What a summary file holds, its header and directory; of both versions.
+/// The pages of a summary file, the heads of its groups, its header and directory.
 pub fn summary_file(bytes: &mut [u8]) {
     const HEADER: usize = 32;
+    const ENTRY: usize = 28;
     let Some(end) = bytes.len().checked_sub(12).filter(|end| *end >= HEADER) else {
         return;
     };
-    let is_old = word(bytes, 4) == Some(1);
-    let part: usize = if is_old { 32 } else { 24 };
     let count = word(bytes, end).unwrap_or(0) as usize;
-    let directory = count
-        .checked_mul(part)
-        .and_then(|size| end.checked_sub(size));
-    let Some(from) = directory.filter(|from| *from >= HEADER) else {
+    let size = count.checked_mul(ENTRY);
+    let from = size.and_then(|size| end.checked_sub(size));
+    let Some(from) = from.filter(|from| *from >= HEADER) else {
         return;
     };
-    let groups = usize::try_from(long(bytes, from).unwrap_or(0)).unwrap_or(usize::MAX);
-    for at in (from..end).step_by(part) {
-        let place = long(bytes, at + if is_old { 16 } else { 8 }).unwrap_or(0);
-        let place = usize::try_from(place).unwrap_or(usize::MAX);
-        if is_old {
-            let length = word(bytes, at + 24).unwrap_or(0) as usize;
-            sum(bytes, place..place.saturating_add(length), at + 28);
-        } else {
-            region(
-                bytes,
-                place,
-                groups,
-                if at == from { 24 } else { 8 },
-                at + 20,
-            );
+    let mut group = HEADER;
+    for at in (from..end).step_by(ENTRY) {
+        let length = word(bytes, at + 16).unwrap_or(0) as usize;
+        let head = word(bytes, at + 20).unwrap_or(0) as usize;
+        let place = group..group.saturating_add(head);
+        if place.end <= from {
+            pages(bytes, place.clone());
         }
+        sum(bytes, place, at + 24);
+        group = group.saturating_add(length);
     }
     let crc = crc32c::crc32c(&bytes[..HEADER]);
     let crc = crc32c::crc32c_append(crc, &bytes[from..end]);
     bytes[end + 4..end + 8].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// The chunks of a region of a summary file, and its table.
-fn region(bytes: &mut [u8], place: usize, groups: usize, wide: usize, crc: usize) {
-    let table = groups
-        .checked_mul(wide)
-        .and_then(|size| place.checked_add(size));
-    let Some(table) = table.filter(|table| *table <= bytes.len()) else {
-        return;
-    };
-    let mut from = table;
-    for entry in (place..table).step_by(wide) {
-        let length = word(bytes, entry + wide - 8).unwrap_or(0) as usize;
-        let end = from.saturating_add(length);
-        sum(bytes, from..end, entry + wide - 4);
-        from = end;
+/// The pages behind the head of a group of a summary file.
+fn pages(bytes: &mut [u8], head: std::ops::Range<usize>) {
+    let (mut at, mut page) = (head.start, head.end);
+    for _ in 0..number(bytes, &mut at).unwrap_or(0) {
+        at = at.saturating_add(8);
+        let Some(length) = number(bytes, &mut at).filter(|_| at + 4 <= head.end) else {
+            return;
+        };
+        let end = page.saturating_add(length);
+        sum(bytes, page..end, at);
+        (at, page) = (at + 4, end);
     }
-    sum(bytes, place..table, crc);
 }
 
 /// A saved engine.

@@ -26,7 +26,6 @@ use jiff::Timestamp;
 use prost::Message;
 
 use super::kept::{SEGMENT, journal_frame, options};
-use super::seal;
 
 /// A Friday evening.
 const START_MS: i64 = 1_790_953_200_000;
@@ -271,33 +270,19 @@ pub fn hour_file() -> Vec<Vec<u8>> {
     both(0, &fs::read(&file.path).expect("it was just written")).to_vec()
 }
 
-/// Files of summaries of both versions, and a block of version 1.
+/// Files of summaries.
 ///
 /// # Panics
 /// Where no directory can be written.
 #[must_use]
 pub fn summary() -> Vec<Vec<u8>> {
-    // One gauge over one step from time 1, 10 ms long, of three samples that were all 2.
-    let block = [&schema().id().0.to_le_bytes()[..], &[1, 1, 2, 10, 3, 5, 4]].concat();
-    let mut out = both(0, &block).to_vec();
+    let mut out = Vec::new();
     let dir = tempfile::tempdir().expect("a directory");
     let (raw, schemas) = hour(dir.path());
     for step_s in [HOUR_S, FIVE_MINUTES_S] {
         let at = file::write(dir.path(), &raw, &schemas, step_s).expect("a directory with room");
         let bytes = fs::read(dir.path().join(at.name())).expect("it was just written");
-        out.extend(both(1, &bytes));
-        let mut old = bytes[..32].to_vec();
-        old[4] = 1;
-        old.extend_from_slice(&block);
-        old.extend_from_slice(&HostId(1).0.to_le_bytes());
-        old.extend_from_slice(&32u64.to_le_bytes());
-        let length = u32::try_from(block.len()).expect("a few bytes");
-        old.extend_from_slice(&length.to_le_bytes());
-        old.extend_from_slice(&[0; 4]);
-        old.extend_from_slice(&1u32.to_le_bytes());
-        old.extend_from_slice(b"\0\0\0\0DWSF");
-        seal::summary_file(&mut old);
-        out.extend(both(1, &old));
+        out.extend(both(0, &bytes));
     }
     out
 }

@@ -1,8 +1,8 @@
-//! Bits in a row of bytes, lowest first: what [`super::rice`] writes its codes with.
+//! Bits in a row of bytes, lowest first: what the codes of columns and of summaries are written with.
 
 /// Writes bits.
 #[derive(Debug, Default)]
-pub(super) struct BitWriter {
+pub struct BitWriter {
     out: Vec<u8>,
     held: u64,
     count: u32,
@@ -10,7 +10,8 @@ pub(super) struct BitWriter {
 
 impl BitWriter {
     /// Goes on behind bytes that are there.
-    pub(super) fn after(out: Vec<u8>) -> BitWriter {
+    #[must_use]
+    pub fn after(out: Vec<u8>) -> BitWriter {
         BitWriter {
             out,
             held: 0,
@@ -19,7 +20,7 @@ impl BitWriter {
     }
 
     /// Writes the lowest bits of a value, at most 64; those above them must be 0.
-    pub(super) fn put(&mut self, value: u64, bits: u32) {
+    pub fn put(&mut self, value: u64, bits: u32) {
         debug_assert!(bits <= 64 && (bits == 64 || value >> bits == 0));
         self.held |= value << self.count;
         self.count += bits;
@@ -32,7 +33,8 @@ impl BitWriter {
     }
 
     /// The bytes; the last one is filled up with zeros.
-    pub(super) fn done(mut self) -> Vec<u8> {
+    #[must_use]
+    pub fn done(mut self) -> Vec<u8> {
         let bytes = self.count.div_ceil(8) as usize;
         self.out
             .extend_from_slice(&self.held.to_le_bytes()[..bytes]);
@@ -42,7 +44,7 @@ impl BitWriter {
 
 /// Reads bits. Behind the end it reads zeros, and says so when asked.
 #[derive(Debug)]
-pub(super) struct BitReader<'a> {
+pub struct BitReader<'a> {
     rest: &'a [u8],
     held: u64,
     count: u32,
@@ -51,7 +53,9 @@ pub(super) struct BitReader<'a> {
 }
 
 impl<'a> BitReader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> BitReader<'a> {
+    /// Begins with the lowest bit of the first byte.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> BitReader<'a> {
         BitReader {
             rest: bytes,
             held: 0,
@@ -61,7 +65,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// So many bits, at most 64.
-    pub(super) fn get(&mut self, bits: u32) -> u64 {
+    pub fn get(&mut self, bits: u32) -> u64 {
         if bits > 32 {
             let low = self.few(32);
             return low | self.few(bits - 32) << 32;
@@ -71,7 +75,7 @@ impl<'a> BitReader<'a> {
 
     /// How many ones there are before a zero, which is passed over too; at most `most`, which is
     /// at most 32 and has no zero behind it.
-    pub(super) fn ones(&mut self, most: u32) -> u32 {
+    pub fn ones(&mut self, most: u32) -> u32 {
         if self.count <= most {
             self.fill();
         }
@@ -83,7 +87,8 @@ impl<'a> BitReader<'a> {
     }
 
     /// Whether all bits were read, and no more: what is left of the last byte is zeros.
-    pub(super) fn is_spent(&self) -> bool {
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
         let unread = self.count.checked_sub(self.beyond);
         unread.is_some_and(|left| left < 8 && self.held == 0) && self.rest.is_empty()
     }

@@ -30,12 +30,13 @@
 //! decode whole is an error, never a guess. The checksum of the head is the business of the file around it. Versions 1 and 2 had
 //! neither groups nor AGR and are read: see `old.rs`.
 
-mod bits;
+pub mod bits;
 mod column;
 mod even;
 mod group;
 mod number;
 mod old;
+mod predict;
 mod rice;
 mod times;
 

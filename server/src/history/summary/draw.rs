@@ -7,8 +7,8 @@ use dawnwatch_engine::block::Block;
 use dawnwatch_proto::{HostId, Kind, Series};
 use jiff::Timestamp;
 
-use super::columns::Part;
 use super::file::{self, SummaryAt, in_order};
+use super::group::Part;
 use super::keep::Summaries;
 use super::{FIVE_MINUTES_S, Growth, HOUR_S, Shape, Summary, reduce, start_of, together};
 use crate::history::head::{Mini, Row};
@@ -255,8 +255,7 @@ impl<'a> Sources<'a> {
         at: &SummaryAt,
         host: HostId,
     ) -> Result<Option<file::OfSeries>, Error> {
-        let column = |schema| history.column_of(schema, self.wanted.series);
-        file::read(&history.dir, at, Some(host), self.wanted.series, column)
+        file::read(&history.dir, at, Some(host), self.wanted.series)
     }
 
     /// Whether the step that a part is in touches the span.

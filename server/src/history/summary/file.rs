@@ -3,16 +3,13 @@
 //! | part | content |
 //! |---|---|
 //! | header, 32 bytes | magic "DWSM", version u32, step in seconds u32, blocks left out u32, through u64, sealed i64; all LE |
-//! | times | a region: the hosts and the times of their steps |
-//! | series | a region each, sorted by key |
-//! | directory | each region, 24 bytes: key u64 (of the times: the number of groups), offset u64, length u32, CRC32C of its table u32; all LE |
-//! | trailer, 12 bytes | number of regions u32 LE, CRC32C of header and directory u32 LE, magic "DWSF" |
+//! | groups | of up to 64 hosts, in order: each a head, and pages of some 4 KiB with some series of all its hosts; see [`super::group`] |
+//! | directory | each group, 28 bytes: first host u128, its length u32, that of its head u32, CRC32C of its head u32; all LE |
+//! | trailer, 12 bytes | number of groups u32 LE, CRC32C of header and directory u32 LE, magic "DWSF" |
 //!
-//! A region is a table with an entry a group of hosts, and then the groups' chunks, as [`super::columns`] writes them. An entry
-//! is the chunk's length u32 and CRC32C u32, in the region of times after the group's first host u128; all LE. A group that has
-//! nothing of a series has no bytes there. So one series of all hosts is two reads, and one of one host four small ones.
+//! So one series of all hosts is two small reads a group, and one of one host two in all, behind those of the directory.
 //!
-//! Version 1 had a block a host, see `super::old`; it is read all the same.
+//! Versions 1 and 2 were never released and are not read: where the hour file is there, a summary is made of it anew.
 //!
 //! Its name says what a search must know, so that a start opens none of the tens of thousands:
 //! `THROUGH_SEALED_MIN_MAX.1h.dws`, or `.5m.dws`, times in Unix seconds, MIN and MAX of the samples.
@@ -21,33 +18,36 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use dawnwatch_proto::{HostId, SchemaId, Series};
+use dawnwatch_proto::{HostId, Series};
 
-use super::bytes::Why;
-use super::columns::{self, Part};
-use super::{FIVE_MINUTES_S, HOUR_S, make, old};
+use super::group::{Head, Part, key};
+use super::{FIVE_MINUTES_S, HOUR_S, Why, chunk, make};
 use crate::history::Error;
 use crate::history::hour::HourFile;
 use crate::history::schemas::Schemas;
 
+pub use super::group::GROUP_STEPS_MAX;
 pub use super::whole::{check, write_without};
 
 pub(super) const MAGIC: &[u8; 4] = b"DWSM";
 pub(super) const END: &[u8; 4] = b"DWSF";
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 pub(super) const HEADER: usize = 32;
-pub(super) const ENTRY: usize = 24;
-pub(super) const TRAILER: usize = 12;
+const ENTRY: usize = 28;
 
-/// Most regions of a file that is read: as many different series as 10,000 hosts of 2,000 could name would be a file that
-/// nobody can use; a fleet of one kind has some hundreds.
-const REGIONS_MAX: u32 = 1_000_000;
+/// Fewest bytes that a group takes: its entry in the directory.
+pub const GROUP_BYTES_MIN: usize = ENTRY;
+
+const TRAILER: usize = 12;
 
 /// Most groups of hosts of a file that is read: a million hosts.
-pub(super) const GROUPS_MAX: u64 = 1 << 14;
+const GROUPS_MAX: u32 = 1 << 14;
 
-/// Longest region that is read: a million hosts in an hour.
-const REGION_BYTES_MAX: u32 = 256 * 1024 * 1024;
+/// Longest head that is read: 131,072 pages, and the most steps of a group.
+const HEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What is read of a file's end at once: the directory of 2,300 hosts.
+const TAIL: u64 = 1_024;
 
 /// Which summary file, all from its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,8 +160,7 @@ pub struct OfSeries {
     pub left_out: u32,
 }
 
-/// Reads the summaries of one series: of one host, or of all. `column` finds it in a schema, which files of version 1 ask.
-/// None where the file is gone.
+/// Reads the summaries of one series: of one host, or of all. None where the file is gone.
 ///
 /// # Errors
 /// [`Error::Damaged`] says what is wrong with the file.
@@ -170,7 +169,6 @@ pub fn read(
     at: &SummaryAt,
     host: Option<HostId>,
     series: &Series,
-    column: impl Fn(SchemaId) -> Option<(usize, (u32, u32))>,
 ) -> Result<Option<OfSeries>, Error> {
     let path = dir.join(at.name());
     let damaged = |why: &str| Error::Damaged {
@@ -188,11 +186,8 @@ pub fn read(
         })?,
     };
     let found = Contents::read(&file, at).and_then(|contents| {
-        let left_out = word(&contents.header, 12);
-        let parts = match contents.version() {
-            old::VERSION => old::parts(&file, &contents.directory, host, column)?,
-            _ => parts(&file, &contents.directory, host, series)?,
-        };
+        let parts = parts(&file, &contents, host, key(series))?;
+        let left_out = contents.left_out();
         Ok(OfSeries { parts, left_out })
     });
     found.map(Some).map_err(damaged)
@@ -200,115 +195,69 @@ pub fn read(
 
 fn parts(
     file: &File,
-    directory: &[u8],
+    contents: &Contents,
     host: Option<HostId>,
-    series: &Series,
+    key: u64,
 ) -> Result<Vec<(HostId, Part)>, Why> {
-    let entries = directory.as_chunks::<ENTRY>().0;
-    let (times, all) = entries.split_first().ok_or("it has no times")?;
-    let groups = long(times, 0);
-    if groups > GROUPS_MAX {
-        return Err("more groups of hosts than there can be");
-    }
-    let groups = usize::try_from(groups).unwrap_or(0);
-    let key = columns::key(series);
-    let mut out = Vec::new();
-    let Ok(found) = all.binary_search_by_key(&key, |entry| long(entry, 0)) else {
-        return Ok(out);
-    };
-    let times = Region::open(file, times, groups, 24)?;
-    let series = Region::open(file, &all[found], groups, 8)?;
     let which = match host {
-        None => 0..groups,
+        None => &contents.groups[..],
         Some(host) => {
-            let after = times.table.chunks_exact(24);
-            let after = after.take_while(|entry| first_of(entry) <= host).count();
-            after.saturating_sub(1)..after
+            let behind = contents.groups.partition_point(|group| group.first <= host);
+            &contents.groups[behind.saturating_sub(1)..behind]
         }
     };
-    // All of it at once where all of it is wanted.
-    let whole = host.is_none();
-    let (times, series) = (
-        times.chunks(which.clone(), whole)?,
-        series.chunks(which, whole)?,
-    );
-    for (times, chunk) in times.iter().zip(&series) {
-        if chunk.is_empty() {
+    let mut out = Vec::new();
+    for group in which {
+        let head = group.head(file)?;
+        let wanted = host.map(|host| head.hosts.steps_of(host));
+        let (Some(page), false) = (head.page_of(key), wanted == Some(None)) else {
             continue;
+        };
+        let bytes = exact(file, group.pages() + page.offset, page.length)?;
+        let chunk = page.chunk(&bytes, key)?;
+        if let Some(chunk) = chunk {
+            let take = |host, _, part| out.push((host, part));
+            chunk::decode(chunk, &head.hosts, wanted.flatten(), take)?;
         }
-        let hosts = columns::hosts(times)?;
-        columns::parts(chunk, &hosts, host, |host, part| out.push((host, part)))?;
     }
     Ok(out)
 }
 
-fn first_of(entry: &[u8]) -> HostId {
-    HostId(entry.first_chunk().map_or(0, |b| u128::from_le_bytes(*b)))
-}
-
-/// A region, and its checked table.
-pub(super) struct Region<'a> {
-    file: &'a File,
+/// Where a group is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GroupAt {
+    /// Its first host.
+    pub(super) first: HostId,
+    /// Its first byte.
     pub(super) offset: u64,
+    /// Number of its bytes.
     pub(super) length: usize,
-    table: Vec<u8>,
-    entry: usize,
+    head: usize,
+    crc: u32,
 }
 
-impl Region<'_> {
-    pub(super) fn open<'a>(
-        file: &'a File,
-        entry: &[u8; ENTRY],
-        groups: usize,
-        wide: usize,
-    ) -> Result<Region<'a>, Why> {
-        let (offset, length, crc) = (long(entry, 8), word(entry, 16), word(entry, 20));
-        let size = groups * wide;
-        if length > REGION_BYTES_MAX || (length as usize) < size {
-            return Err("a region is too long, or shorter than its table");
+impl GroupAt {
+    /// Reads and checks the head.
+    pub(super) fn head(&self, file: &File) -> Result<Head, Why> {
+        let bytes = exact(file, self.offset, self.head)?;
+        if crc32c::crc32c(&bytes) != self.crc {
+            return Err("the head of a group is damaged");
         }
-        let table = exact(file, offset, size)?;
-        if crc32c::crc32c(&table) != crc {
-            return Err("a table is damaged");
+        let head = Head::read(&bytes)?;
+        if (self.head as u64).checked_add(head.end()) != Some(self.length as u64) {
+            return Err("a group is not as long as its parts");
         }
-        Ok(Region {
-            file,
-            offset,
-            length: length as usize,
-            table,
-            entry: wide,
-        })
+        Ok(head)
     }
 
-    /// The checked chunks of some groups, in one read where `whole`.
-    pub(super) fn chunks(
-        &self,
-        which: std::ops::Range<usize>,
-        whole: bool,
-    ) -> Result<Vec<Vec<u8>>, Why> {
-        let all = match whole {
-            true => exact(self.file, self.offset, self.length)?,
-            false => Vec::new(),
-        };
-        let (mut at, mut out) = (self.table.len(), Vec::new());
-        for (number, entry) in self.table.chunks_exact(self.entry).enumerate() {
-            let words = &entry[self.entry - 8..];
-            let (length, crc) = (word(words, 0) as usize, word(words, 4));
-            let end = at.checked_add(length).filter(|end| *end <= self.length);
-            let end = end.ok_or("a chunk is too long")?;
-            if which.contains(&number) {
-                let chunk = match whole {
-                    true => all[at..end].to_vec(),
-                    false => exact(self.file, self.offset + at as u64, length)?,
-                };
-                if crc32c::crc32c(&chunk) != crc {
-                    return Err("a chunk is damaged");
-                }
-                out.push(chunk);
-            }
-            at = end;
-        }
-        Ok(out)
+    /// Number of bytes of its head.
+    pub(super) fn head_length(&self) -> usize {
+        self.head
+    }
+
+    /// Where its first page is.
+    pub(super) fn pages(&self) -> u64 {
+        self.offset + self.head as u64
     }
 }
 
@@ -319,12 +268,12 @@ pub(super) fn exact(file: &File, offset: u64, length: usize) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
+fn word(bytes: &[u8], at: usize) -> u32 {
     let four = bytes.get(at..).and_then(|b| b.first_chunk::<4>());
     four.map_or(0, |b| u32::from_le_bytes(*b))
 }
 
-pub(super) fn long(bytes: &[u8], at: usize) -> u64 {
+fn long(bytes: &[u8], at: usize) -> u64 {
     let eight = bytes.get(at..).and_then(|b| b.first_chunk::<8>());
     eight.map_or(0, |b| u64::from_le_bytes(*b))
 }
@@ -332,33 +281,37 @@ pub(super) fn long(bytes: &[u8], at: usize) -> u64 {
 /// The checked header and directory of a file.
 pub(super) struct Contents {
     pub(super) header: Vec<u8>,
-    pub(super) directory: Vec<u8>,
+    pub(super) groups: Vec<GroupAt>,
 }
 
 impl Contents {
-    pub(super) fn version(&self) -> u32 {
-        word(&self.header, 4)
+    /// Raw blocks that could not be read when the file was made.
+    pub(super) fn left_out(&self) -> u32 {
+        word(&self.header, 12)
     }
 
     pub(super) fn read(file: &File, at: &SummaryAt) -> Result<Contents, Why> {
         let length = file.metadata().map_err(|_| "its length is unknown")?.len();
         let header = exact(file, 0, HEADER)?;
-        let end = length.checked_sub(TRAILER as u64).ok_or("too short")?;
-        let trailer = exact(file, end, TRAILER)?;
         if header[..4] != MAGIC[..] {
             return Err("not a summary file");
         }
-        let entry = match word(&header, 4) {
-            old::VERSION => old::ENTRY,
-            VERSION => ENTRY,
-            _ => return Err("written by another version"),
-        };
+        if word(&header, 4) != VERSION {
+            return Err("written by another version");
+        }
+        let end = length.checked_sub(TRAILER as u64).ok_or("too short")?;
+        let from = length.saturating_sub(TAIL).max(HEADER as u64).min(end);
+        let mut tail = exact(file, from, usize::try_from(length - from).unwrap_or(0))?;
+        let trailer = tail.split_off(tail.len() - TRAILER);
         let count = word(&trailer, 0);
-        let size = u64::from(count) * entry as u64;
-        let from = end.checked_sub(size).filter(|from| *from >= HEADER as u64);
-        let from = from.filter(|_| trailer[8..] == END[..] && count <= REGIONS_MAX);
-        let from = from.ok_or("its end is missing")?;
-        let directory = exact(file, from, usize::try_from(size).unwrap_or(0))?;
+        let size = u64::from(count) * ENTRY as u64;
+        let begin = end.checked_sub(size).filter(|from| *from >= HEADER as u64);
+        let begin = begin.filter(|_| trailer[8..] == END[..] && count <= GROUPS_MAX);
+        let begin = begin.ok_or("its end is missing")?;
+        let directory = match begin.checked_sub(from) {
+            Some(skip) => tail.split_off(usize::try_from(skip).unwrap_or(0)),
+            None => exact(file, begin, usize::try_from(size).unwrap_or(0))?,
+        };
         let crc = crc32c::crc32c_append(crc32c::crc32c(&header), &directory);
         if crc != word(&trailer, 4) {
             return Err("its directory is damaged");
@@ -366,7 +319,33 @@ impl Contents {
         if (word(&header, 8), long(&header, 16)) != (at.step_s, at.through) {
             return Err("its name is another file's");
         }
-        Ok(Contents { header, directory })
+        let groups = groups(&directory, begin)?;
+        Ok(Contents { header, groups })
+    }
+}
+
+/// The groups of a directory, which begins where the last one ends.
+fn groups(directory: &[u8], begin: u64) -> Result<Vec<GroupAt>, Why> {
+    let (mut offset, mut out) = (HEADER as u64, Vec::<GroupAt>::new());
+    for entry in directory.as_chunks::<ENTRY>().0 {
+        let first = HostId(entry.first_chunk().map_or(0, |b| u128::from_le_bytes(*b)));
+        let (length, head) = (word(entry, 16) as usize, word(entry, 20) as usize);
+        let is_later = out.last().is_none_or(|last| last.first < first);
+        if head > HEAD_BYTES_MAX.min(length) || !is_later {
+            return Err("its directory does not add up");
+        }
+        out.push(GroupAt {
+            first,
+            offset,
+            length,
+            head,
+            crc: word(entry, 24),
+        });
+        offset += length as u64;
+    }
+    match offset == begin {
+        true => Ok(out),
+        false => Err("its directory does not add up"),
     }
 }
 

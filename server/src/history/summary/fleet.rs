@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use dawnwatch_proto::{HostId, Kind, MISSING, SchemaId, Series};
 use jiff::Timestamp;
 
-use super::columns::Part;
 use super::draw::decoded;
 use super::file::in_order;
+use super::group::Part;
 use super::{HOUR_S, Shape, Summary, file, reduce, start_of};
 use crate::history::hour::HourFile;
 use crate::history::query::Column;
@@ -111,9 +111,8 @@ impl History {
             if !at.meets(hours.from, hours.to) {
                 continue;
             }
-            let column = |schema| self.column_of(schema, series);
             let file = raw.get(&at.through);
-            match file::read(&self.dir, at, None, series, column) {
+            match file::read(&self.dir, at, None, series) {
                 Ok(Some(read)) if read.left_out == 0 || file.is_none() => {
                     for (host, part) in read.parts {
                         sums.add(host, part);

@@ -1,14 +1,13 @@
 //! How a summary file is put together, in the form that [`super::file`] describes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dawnwatch_engine::block::Block;
 use dawnwatch_proto::{HostId, Kind, Schema};
 
-use super::bytes::Step;
-use super::columns::{GROUP_HOSTS, Group};
 use super::file::{END, HEADER, MAGIC, SummaryAt, VERSION, in_order};
-use super::reduce;
+use super::group::Group;
+use super::{Summary, reduce};
 use crate::history::hour::{BlockAt, HourFile};
 use crate::history::schemas::Schemas;
 
@@ -16,10 +15,16 @@ use crate::history::schemas::Schemas;
 pub(super) fn content(at: &SummaryAt, raw: &HourFile, schemas: &Schemas) -> Vec<u8> {
     let (mut groups, mut group, mut left_out) = (Vec::new(), Group::default(), 0u32);
     let mut last = None;
+    let mut close = |group: &mut Group| {
+        let group = std::mem::take(group);
+        if let Some(first) = group.first() {
+            let (head, pages) = group.encode();
+            groups.push((first, head, pages));
+        }
+    };
     for block in &raw.footer.blocks {
-        if last != Some(block.host) && group.len() >= GROUP_HOSTS {
-            groups.push((group.first(), group.encode()));
-            group = Group::default();
+        if last != Some(block.host) && group.is_full() {
+            close(&mut group);
         }
         let known = schemas.get(block.schema);
         let made = known.and_then(|known| Some((of_block(raw, block, &known, at.step_s)?, known)));
@@ -30,16 +35,14 @@ pub(super) fn content(at: &SummaryAt, raw: &HourFile, schemas: &Schemas) -> Vec<
         last = Some(block.host);
         group.add(block.host, known.series(), &steps);
     }
-    if group.len() > 0 {
-        groups.push((group.first(), group.encode()));
-    }
-    assemble(header(VERSION, at, left_out), &groups)
+    close(&mut group);
+    assemble(header(at, left_out), &groups)
 }
 
 /// The header of a file.
-pub(super) fn header(version: u32, at: &SummaryAt, left_out: u32) -> Vec<u8> {
+fn header(at: &SummaryAt, left_out: u32) -> Vec<u8> {
     let mut header = MAGIC.to_vec();
-    for word in [version, at.step_s, left_out] {
+    for word in [VERSION, at.step_s, left_out] {
         header.extend(word.to_le_bytes());
     }
     header.extend(at.through.to_le_bytes());
@@ -47,69 +50,34 @@ pub(super) fn header(version: u32, at: &SummaryAt, left_out: u32) -> Vec<u8> {
     header
 }
 
-/// What was made of a group: its first host, the chunk of times and those of the series.
-pub(super) type Made = (HostId, (Vec<u8>, BTreeMap<u64, Vec<u8>>));
-
-/// Puts header, regions, directory and trailer together.
-pub(super) fn assemble(header: Vec<u8>, groups: &[Made]) -> Vec<u8> {
+/// Puts header, groups, directory and trailer together; of each group its first host, its head and its pages.
+pub(super) fn assemble(header: Vec<u8>, groups: &[(HostId, Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut out = header;
     let mut directory = Vec::new();
-    let count = groups.len() as u64;
-    let firsts = groups.iter().map(|(first, _)| first.0.to_le_bytes());
-    let chunks = groups.iter().map(|(_, (times, _))| times.as_slice());
-    region(&mut out, &mut directory, count, firsts.zip(chunks));
-    let keys: BTreeSet<u64> = groups
-        .iter()
-        .flat_map(|(_, (_, series))| series.keys().copied())
-        .collect();
-    let regions = keys.len() + 1;
-    for key in keys {
-        let chunks = groups
-            .iter()
-            .map(|(_, (_, series))| series.get(&key).map_or(&[][..], Vec::as_slice));
-        region(
-            &mut out,
-            &mut directory,
-            key,
-            chunks.map(|chunk| ([0u8; 0], chunk)),
-        );
+    for (first, head, pages) in groups {
+        let short = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        directory.extend(first.0.to_le_bytes());
+        for word in [
+            short(head.len() + pages.len()),
+            short(head.len()),
+            crc32c::crc32c(head),
+        ] {
+            directory.extend(word.to_le_bytes());
+        }
+        out.extend(head);
+        out.extend(pages);
     }
-    finish(out, &directory, regions)
-}
-
-/// Puts directory and trailer behind what begins with a header.
-pub(super) fn finish(mut out: Vec<u8>, directory: &[u8], entries: usize) -> Vec<u8> {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[..HEADER]), directory);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[..HEADER]), &directory);
     out.extend(directory);
-    out.extend(u32::try_from(entries).unwrap_or(u32::MAX).to_le_bytes());
+    let count = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+    out.extend(count.to_le_bytes());
     out.extend(crc.to_le_bytes());
     out.extend(END);
     out
 }
 
-/// Writes a region and its entry in the directory.
-fn region<'a>(
-    out: &mut Vec<u8>,
-    directory: &mut Vec<u8>,
-    key: u64,
-    chunks: impl Iterator<Item = (impl AsRef<[u8]>, &'a [u8])>,
-) {
-    let offset = out.len() as u64;
-    let (mut table, mut all) = (Vec::<u8>::new(), Vec::<u8>::new());
-    for (before, chunk) in chunks {
-        table.extend(before.as_ref());
-        table.extend(u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_le_bytes());
-        table.extend(crc32c::crc32c(chunk).to_le_bytes());
-        all.extend_from_slice(chunk);
-    }
-    let length = u32::try_from(table.len() + all.len()).unwrap_or(u32::MAX);
-    directory.extend(key.to_le_bytes());
-    directory.extend(offset.to_le_bytes());
-    directory.extend(length.to_le_bytes());
-    directory.extend(crc32c::crc32c(&table).to_le_bytes());
-    out.extend(table);
-    out.extend(all);
-}
+/// The summaries of all series of a host in one step of time; none of a series that has no sample in it.
+pub(super) type Step = Vec<Option<Summary>>;
 
 /// The summaries of a raw block, step by step; none where it does not decode.
 fn of_block(raw: &HourFile, at: &BlockAt, known: &Schema, step_s: u32) -> Option<Vec<Step>> {

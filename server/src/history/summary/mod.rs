@@ -3,8 +3,8 @@
 //! All of it is integers of the series' raw values, so that parts put together are what the whole would have been.
 //!
 //! - here: what a summary is, of samples and of parts.
-//! - [`bytes`]: the form of a summary in a file; [`columns`]: that of many, series by series.
-//! - [`mod@file`]: the file format; `old`: the one before it.
+//! - [`mod@file`]: the file format; [`group`]: that of a group of hosts in it; `chunk`: of one series of a group, with its `marks`
+//!   and `scale`; `code`: of numbers.
 //! - `make`: how a file is put together; `whole`: looked through, or written anew without some hosts.
 //! - [`keep`]: when files are made and removed.
 //! - [`draw`]: a series over a span, from samples or summaries.
@@ -13,19 +13,24 @@
 //! Caveat: parts whose samples lie in turn (late data beside data in time, within one hour) count a counter's growth by the
 //! larger part alone.
 
-pub mod bytes;
-pub mod columns;
+mod chunk;
+mod code;
 pub mod draw;
 pub mod file;
 pub mod fleet;
+pub mod group;
 pub mod keep;
 mod make;
-mod old;
+mod marks;
+mod scale;
 mod whole;
 
 use std::collections::BTreeMap;
 
 use dawnwatch_proto::{Kind, MISSING};
+
+/// What is wrong with bytes.
+type Why = &'static str;
 
 /// Seconds of a summary while raw samples are there as well, and for three years.
 pub const HOUR_S: u32 = 3_600;

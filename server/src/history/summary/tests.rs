@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dawnwatch_proto::{HostId, Schema, SchemaId, Series};
+use dawnwatch_proto::{HostId, Schema, Series};
 use dawnwatch_segment::{Disk, RealDisk};
 use jiff::Timestamp;
 
@@ -241,49 +241,6 @@ fn parts_put_together_are_the_whole() {
     }
 }
 
-fn steps() -> Vec<bytes::Step> {
-    let column = |i: usize| {
-        (0..500)
-            .map(sample)
-            .map(|(t, v)| (t, v[i]))
-            .collect::<Vec<_>>()
-    };
-    let gauge = reduce(&column(0), Kind::Gauge, HOUR_S);
-    let counter = reduce(&column(1), Kind::Counter, HOUR_S);
-    let anew = reduce(&[(5, i64::MAX), (9, 1), (11, 3)], Kind::Counter, HOUR_S);
-    let wide = reduce(&[(1, i64::MIN + 1), (7, i64::MAX)], Kind::Gauge, HOUR_S);
-    [0, 3_600_000]
-        .map(|start| {
-            [&gauge, &counter, &anew, &wide]
-                .map(|of| of.get(&start).copied())
-                .to_vec()
-        })
-        .to_vec()
-}
-
-#[test]
-fn bytes_come_back_and_nothing_else_is_taken() {
-    let encoded = bytes::encode(SchemaId(9), &steps());
-    assert_eq!(bytes::decode(&encoded), Ok(steps()));
-    assert_eq!(bytes::schema(&encoded), Ok(SchemaId(9)));
-    let golden = (encoded.len(), crc32c::crc32c(&encoded));
-    assert_eq!(golden, GOLDEN, "the form on disk changed");
-    for cut in 0..encoded.len() {
-        assert!(bytes::decode(&encoded[..cut]).is_err(), "cut at {cut}");
-    }
-    // Whatever stands there, it is refused or read, and nothing panics.
-    for at in 0..encoded.len() {
-        for bit in 0..8 {
-            let mut flipped = encoded.clone();
-            flipped[at] ^= 1 << bit;
-            let _ = bytes::decode(&flipped);
-        }
-    }
-}
-
-/// Length and CRC32C of [`steps`] on disk.
-const GOLDEN: (usize, u32) = (152, 2_619_291_740);
-
 #[test]
 fn a_file_byte_by_byte() {
     let dir = tempfile::tempdir().unwrap();
@@ -303,63 +260,37 @@ fn a_file_byte_by_byte() {
     assert_eq!(got, GOLDEN_FILE);
 }
 
-/// Header; times of one host; three series, each a table and a chunk; directory; trailer.
-const GOLDEN_FILE: &str = concat!(
-    "4457534d02000000100e0000000000000100000000000000740e000000000000",
-    "070000000000000000000000000000001d0000001222dfe2",
-    "010700000000000000000000000000000002e09db6030001a09c010001",
-    "04000000ef4516c4050a0500",
-    "05000000377971e00da6270d0e",
-    "0800000074dd0d5e250104b60605a802",
-    "0100000000000000200000000000000035000000baec0725",
-    "06db6795e225964255000000000000000c0000004dceb5c2",
-    "3ff39924a33ff0af61000000000000000d000000aa1e1047",
-    "815910318d360ef66e0000000000000010000000a4a09922",
-    "040000000340579044575346",
-);
-
-/// The same as version 1 wrote it: header; schema, three series in two steps; one directory entry; trailer.
-const VERSION_1: &str = concat!(
-    "4457534d01000000100e0000000000000100000000000000740e000000000000",
-    "bdd151f761ee55e50302e09db603000105b6060da627050aa09c01000105a8020d0e0500",
-    "07000000000000000000000000000000200000000000000024000000d9ba04ac",
-    "010000001eeb30a444575346",
-);
-
-/// A summary of version 1 answers as the one that is written today, for one host and for all.
+/// What an earlier form left is no damage to the samples: they answer, and the summary is made anew.
 #[test]
-fn a_file_of_version_1_is_read() {
+fn a_file_of_an_earlier_version_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
-    let history = open(dir.path());
-    push(&history, 1, 359..361);
-    seal(&history, 1, 3_700);
-    let path = &files(dir.path(), ".dws")[0];
+    let history = house(dir.path());
+    let want = shown(&draw(&history, 0, 10));
+    let path = files(dir.path(), ".1h.dws").remove(0);
+    let whole = fs::read(&path).unwrap();
+    let mut earlier = whole.clone();
+    earlier[4] = 2;
+    fs::write(&path, &earlier).unwrap();
     let at = SummaryAt::of_name(path.file_name().unwrap().to_str().unwrap()).unwrap();
-    let read = |column: usize, host| {
-        let schema = schema();
-        let series = &schema.series()[column];
-        let found = |id| history.column_of(id, series);
-        let read = file::read(&dir.path().join("history"), &at, host, series, found);
-        read.unwrap().unwrap().parts
-    };
-    let all = |host| (0..3).map(|column| read(column, host)).collect::<Vec<_>>();
-    let today = (all(None), all(Some(HOST)), all(Some(HostId(8))));
-    let bytes: Vec<u8> = (0..VERSION_1.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&VERSION_1[i..i + 2], 16).unwrap())
-        .collect();
-    fs::write(path, bytes).unwrap();
-    assert_eq!((all(None), all(Some(HOST)), all(Some(HostId(8)))), today);
-    assert_eq!(today.0, today.1, "one host is all there are");
-    assert_eq!(file::check(path, &at), Ok(0), "read by verify");
-    let dir = dir.path().join("history");
-    let without = |gone| file::write_without(&dir, &at, |host| host == gone).unwrap();
-    assert!(!without(HostId(8)) && without(HOST) && !without(HOST));
-    assert!(all(None).iter().all(Vec::is_empty), "nothing is left of it");
-    assert_eq!(file::check(path, &at), Ok(0), "and the file is whole");
-    assert_eq!(today.0[0][0].1.quantum, (1, 4));
-    assert!(today.2.iter().all(Vec::is_empty), "no other host is in it");
+    let said = file::check(&path, &at).unwrap_err();
+    assert_eq!(said, "written by another version");
+    assert_eq!(shown(&draw(&history, 0, 10)), want);
+    history.summarise().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), whole);
 }
+
+/// Header; head of a group of one host with one page, and the page with three series; directory; trailer.
+const GOLDEN_FILE: &str = concat!(
+    "4457534d03000000100e0000000000000100000000000000740e000000000000",
+    "0106db6795e22596423429ed8f46",
+    "010700000000000000000000000000000002",
+    "5d20811e9000b8635b10a7",
+    "06db6795e22596420520054d0002",
+    "3ff39924a33ff0af06216a88c0743a",
+    "815910318d360ef60e6001000000040000005228c16694",
+    "070000000000000000000000000000005f0000002b000000cd08896c",
+    "01000000db046b5d44575346",
+);
 
 #[test]
 fn names_are_taken_back_and_others_are_not() {
@@ -483,7 +414,7 @@ fn a_damaged_summary_stops_no_start_and_is_made_anew() {
         let dir = dir.path().join("history");
         let schema = schema();
         let mut all = schema.series().iter();
-        all.try_for_each(|series| file::read(&dir, &at, None, series, |_| None).map(drop))
+        all.try_for_each(|series| file::read(&dir, &at, None, series).map(drop))
     };
     assert!(read(&whole).is_ok());
     for i in 0..whole.len() {
@@ -719,7 +650,7 @@ fn hosts_leave_a_file_of_many() {
     let series = history.named("x_bytes").unwrap();
     let folder = dir.path().join("history");
     let read = || {
-        let read = file::read(&folder, &at, None, &series, |_| None);
+        let read = file::read(&folder, &at, None, &series);
         read.unwrap().unwrap().parts
     };
     let before = read();
@@ -733,7 +664,7 @@ fn hosts_leave_a_file_of_many() {
         .collect();
     assert_eq!(read(), kept);
     assert_eq!(file::check(&path, &at), Ok(0));
-    let one = file::read(&folder, &at, Some(hosts[70]), &series, |_| None);
+    let one = file::read(&folder, &at, Some(hosts[70]), &series);
     assert_eq!(one.unwrap().unwrap().parts, kept[..2]);
 }
 

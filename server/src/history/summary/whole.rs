@@ -1,52 +1,28 @@
 //! A summary file read as a whole: to look for damage, and to write it anew without some hosts.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use dawnwatch_proto::HostId;
 
-use super::bytes::{Usual, Why};
-use super::columns::{self, Group};
-use super::file::{Contents, ENTRY, GROUPS_MAX, HEADER, Region, SummaryAt, TRAILER, long, word};
+use super::Why;
+use super::chunk;
+use super::file::{Contents, GroupAt, SummaryAt, exact};
+use super::group::{Group, Whole};
 use super::make::assemble;
-use super::old;
 use crate::history::Error;
 
-/// All groups of a file: the hosts of each, and its chunk of every series. Says too where the last region ends.
-fn groups(file: &File, directory: &[u8]) -> Result<(Vec<Whole>, u64), Why> {
-    let entries = directory.as_chunks::<ENTRY>().0;
-    let (times, all) = entries.split_first().ok_or("it has no times")?;
-    let count = usize::try_from(long(times, 0).min(GROUPS_MAX + 1)).unwrap_or(0);
-    if count as u64 > GROUPS_MAX {
-        return Err("more groups of hosts than there can be");
-    }
-    let mut end = HEADER as u64;
-    let mut open = |entry, wide| {
-        let region = Region::open(file, entry, count, wide)?;
-        if region.offset != end {
-            return Err("its directory skips bytes");
-        }
-        end += region.length as u64;
-        region.chunks(0..count, true)
-    };
-    let mut out = Vec::new();
-    for chunk in open(times, 24)? {
-        out.push((columns::hosts(&chunk)?, BTreeMap::new()));
-    }
-    for entry in all {
-        let chunks = open(entry, 8)?;
-        for (group, chunk) in out.iter_mut().zip(chunks) {
-            if !chunk.is_empty() {
-                group.1.insert(long(entry, 0), chunk);
-            }
-        }
-    }
-    Ok((out, end))
+/// Reads a whole group and gives it to `act`.
+fn whole<T>(
+    file: &File,
+    at: &GroupAt,
+    act: impl FnOnce(&Whole<'_>) -> Result<T, Why>,
+) -> Result<T, Why> {
+    let head = at.head(file)?;
+    let length = usize::try_from(head.end()).unwrap_or(0);
+    let pages = exact(file, at.pages(), length)?;
+    act(&Whole::of(head, &pages)?)
 }
-
-/// The hosts of a group with the times of their steps, and its chunk of each series by its key.
-type Whole = (Vec<(HostId, Vec<Usual>)>, BTreeMap<u64, Vec<u8>>);
 
 /// Writes a file anew without some hosts, in its place, if they are in it. Says whether they were.
 ///
@@ -70,10 +46,7 @@ pub fn write_without(
             source,
         })?,
     };
-    let made = Contents::read(&file, at).and_then(|contents| match contents.version() {
-        old::VERSION => old::without(&file, &contents.directory, &contents.header, &gone),
-        _ => without(&file, &contents, &gone),
-    });
+    let made = Contents::read(&file, at).and_then(|contents| without(&file, &contents, &gone));
     let Some(bytes) = made.map_err(damaged)? else {
         return Ok(false);
     };
@@ -90,19 +63,23 @@ fn without(
     contents: &Contents,
     gone: &impl Fn(HostId) -> bool,
 ) -> Result<Option<Vec<u8>>, Why> {
-    let (groups, _) = groups(file, &contents.directory)?;
-    let has = |(hosts, _): &Whole| hosts.iter().any(|(host, _)| gone(*host));
-    if !groups.iter().any(has) {
-        return Ok(None);
-    }
-    let mut kept = Vec::new();
-    for (hosts, series) in &groups {
-        let group = Group::without(hosts, series, gone)?;
-        if group.len() > 0 {
-            kept.push((group.first(), group.encode()));
+    let (mut kept, mut changed) = (Vec::new(), false);
+    for at in &contents.groups {
+        let has = at.head(file)?.hosts.any(gone);
+        if !has {
+            let head = exact(file, at.offset, at.head_length())?;
+            let pages = exact(file, at.pages(), at.length - head.len())?;
+            kept.push((at.first, head, pages));
+            continue;
+        }
+        changed = true;
+        let group = whole(file, at, |group| Group::without(group, gone))?;
+        if let Some(first) = group.first() {
+            let (head, pages) = group.encode();
+            kept.push((first, head, pages));
         }
     }
-    Ok(Some(assemble(contents.header.clone(), &kept)))
+    Ok(changed.then(|| assemble(contents.header.clone(), &kept)))
 }
 
 /// Reads a whole summary file; returns how many raw blocks were left out of it.
@@ -112,21 +89,11 @@ fn without(
 pub fn check(path: &Path, at: &SummaryAt) -> Result<u32, String> {
     let file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
     let contents = Contents::read(&file, at)?;
-    let end = match contents.version() {
-        old::VERSION => old::check(&file, &contents.directory)?,
-        _ => {
-            let (groups, end) = groups(&file, &contents.directory)?;
-            for (hosts, series) in &groups {
-                for chunk in series.values() {
-                    columns::parts(chunk, hosts, None, |_, _| {})?;
-                }
-            }
-            end
-        }
-    };
-    let length = file.metadata().map_err(|error| error.to_string())?.len();
-    if length != end + (contents.directory.len() + TRAILER) as u64 {
-        return Err("bytes between its parts and its directory".to_owned());
+    for group in &contents.groups {
+        whole(&file, group, |group| {
+            let mut chunks = group.chunks.iter();
+            chunks.try_for_each(|(_, chunk)| chunk::decode(chunk, &group.hosts, None, |_, _, _| {}))
+        })?;
     }
-    Ok(word(&contents.header, 12))
+    Ok(contents.left_out())
 }
