@@ -68,6 +68,22 @@ impl FakeClock {
         ];
         pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
+
+    /// The environment of a process that has this clock as it stands, and hears nothing of later settings: it reads no file at
+    /// each look.
+    #[must_use]
+    pub fn env_as_it_stands(&self) -> Vec<(String, String)> {
+        let mut env = self.env();
+        env.retain(|(name, _)| {
+            !matches!(
+                name.as_str(),
+                "FAKETIME_TIMESTAMP_FILE" | "FAKETIME_NO_CACHE"
+            )
+        });
+        let ahead = format!("{:+.3}", self.ahead.as_secs_f64());
+        env.push(("FAKETIME".to_owned(), ahead));
+        env
+    }
 }
 
 /// The library for programs with threads; none where it is not installed.

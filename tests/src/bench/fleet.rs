@@ -19,13 +19,16 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::g1;
+use super::{g1, life};
 
 /// Messages that may wait in one host's stream, as with an agent.
 const QUEUE: usize = 4;
 
 /// Bytes of rows in one message, as with an agent that catches up.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// What an event is taken for in that.
+const EVENT_BYTES: usize = 512;
 
 /// Joins that are under way at one time: as many as the server takes at once.
 const JOINS_AT_ONCE: usize = 64;
@@ -94,6 +97,10 @@ pub struct Member {
     epoch: u64,
     /// Stands at what was sent: sequence numbers count ticks from 1.
     source: g1::Host,
+    /// What it sends in place of G1, so many of the last items.
+    life: Option<(life::What, Arc<Schema>)>,
+    /// Items that were no ticks of G1.
+    lived: u64,
     heard: Arc<Heard>,
     link: Option<Link>,
 }
@@ -154,6 +161,8 @@ pub async fn join_all(
             schema: Arc::clone(&schema),
             epoch: random(Clock.boot_ms()) ^ (number << 32),
             source: g1::Host::new(number),
+            life: None,
+            lived: 0,
             heard: Arc::default(),
             link: None,
         });
@@ -183,10 +192,20 @@ impl Member {
         self.identity.host_id
     }
 
-    /// Ticks that were sent.
+    /// Ticks and other items that were sent.
     #[must_use]
     pub fn sent(&self) -> u64 {
-        self.source.ticks()
+        self.source.ticks() + self.lived
+    }
+
+    /// From here on it sends this, and no more of G1.
+    pub fn lives(&mut self, what: life::What, pings: &Arc<Schema>) {
+        self.life = Some((what, Arc::clone(pings)));
+    }
+
+    /// Ends its stream without a word, as a host does that loses its power.
+    pub fn vanish(&mut self) {
+        self.link = None;
     }
 
     /// Ticks that the server said are durable.
@@ -266,6 +285,10 @@ impl Member {
     }
 
     fn go_to(&mut self, tick: u64) {
+        if self.life.is_some() {
+            self.lived = tick.saturating_sub(self.source.ticks());
+            return;
+        }
         if tick < self.source.ticks() {
             self.source = g1::Host::new(self.number);
         }
@@ -286,18 +309,27 @@ impl Member {
             let mut announced = None;
             let link = self.link.as_mut().context("connect first")?;
             while left > 0 && items.len() < ITEMS_MAX && bytes < BATCH_BYTES_MAX {
-                let at = self.times.of(&self.source, self.source.ticks());
-                let tick = Tick {
-                    time: Timestamp::from_millisecond(at)?,
-                    schema: self.schema.id(),
-                    row: self.source.next_row().to_vec(),
+                let at = self
+                    .times
+                    .of(&self.source, self.source.ticks() + self.lived);
+                let time = Timestamp::from_millisecond(at)?;
+                let (item, of) = match &self.life {
+                    Some((what, pings)) => {
+                        let item = life::item(*what, self.number, self.lived, time, pings);
+                        self.lived += 1;
+                        (item, pings)
+                    }
+                    None => {
+                        let (schema, row) = (self.schema.id(), self.source.next_row().to_vec());
+                        (Item::Tick(Tick { time, schema, row }), &self.schema)
+                    }
                 };
-                let schema = || Schema::clone(&self.schema);
-                let (announce, item) = link.encoder.item(&Item::Tick(tick), schema);
+                let (announce, item) = link.encoder.item(&item, || Schema::clone(of));
                 announced = announced.or(announce);
-                if let Some(pb::item::Body::Tick(tick)) = &item.body {
-                    bytes += tick.row.len();
-                }
+                bytes += match &item.body {
+                    Some(pb::item::Body::Tick(tick)) => tick.row.len(),
+                    _ => EVENT_BYTES,
+                };
                 items.push(item);
                 left -= 1;
             }

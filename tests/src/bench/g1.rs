@@ -171,11 +171,11 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn key(host: u64, series: u64) -> u64 {
+pub(super) fn key(host: u64, series: u64) -> u64 {
     mix(SEED.wrapping_add((host * 71 + series + 1).wrapping_mul(GOLDEN)))
 }
 
-fn word(key: u64, tick: u64) -> u64 {
+pub(super) fn word(key: u64, tick: u64) -> u64 {
     mix(key.wrapping_add((tick + 1).wrapping_mul(GOLDEN)))
 }
 

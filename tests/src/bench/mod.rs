@@ -3,6 +3,7 @@
 //! - [`crowd`]: hosts that live and come back by themselves.
 //! - [`g1`]: the data set, integers that anybody can make anew.
 //! - [`fleet`]: many hosts with their own certificates and streams, as the server sees real ones.
+//! - [`life`]: what agents send beside it: pings, logs, processes.
 //! - [`ours`]: our server as a process that is killed and timed.
 //! - [`peer`]: Debian's Prometheus and VictoriaMetrics, fed by remote write.
 //! - [`http`]: one request and its answer, over TCP or a Unix socket.
@@ -13,6 +14,7 @@ pub mod crowd;
 pub mod fleet;
 pub mod g1;
 pub mod http;
+pub mod life;
 pub mod ours;
 pub mod peer;
 pub mod process;

@@ -81,6 +81,11 @@ impl Ours {
         Ok(())
     }
 
+    /// The environment of its next start.
+    pub fn set_env(&mut self, env: Vec<(String, String)>) {
+        self.env = env;
+    }
+
     /// Starts it again, without waiting.
     ///
     /// # Errors

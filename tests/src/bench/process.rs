@@ -53,6 +53,32 @@ pub fn raise_open_files() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
 }
 
+/// Bytes that the logs in a directory hold: of each file all up to its last byte that is not zero, for they take their room in
+/// advance.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn written_in(dir: &std::path::Path) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sum += written_in(&path)?;
+            continue;
+        }
+        let bytes = match fs::read(&path) {
+            // Released between the listing and the look.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read?,
+        };
+        sum += bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last as u64 + 1);
+    }
+    Ok(sum)
+}
+
 /// Bytes on disk of a file or of everything in a directory: what its files take of the disk, as `du` says.
 #[must_use]
 pub fn bytes_in(path: &std::path::Path) -> u64 {

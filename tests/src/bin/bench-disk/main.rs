@@ -6,7 +6,7 @@
 //! three; its block of two hours counts, and beside it what it holds in its log. VictoriaMetrics is fed the same and is made
 //! to merge everything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -191,8 +191,9 @@ fn prometheus(line: &Line, dir: &Path, jitter: i64) -> anyhow::Result<Share> {
     let block = poll(now() + Duration::from_secs(180), || {
         let entries = std::fs::read_dir(&peer.data).ok()?.flatten();
         let mut blocks = entries.map(|entry| entry.path());
-        blocks
-            .find(|path| path.join("meta.json").exists() && !path.to_string_lossy().contains("tmp"))
+        // One that is being written has a name that ends otherwise; the directory above may be called anything.
+        let whole = |path: &PathBuf| path.extension().is_none() && path.join("meta.json").exists();
+        blocks.find(whole)
     })
     .context("Prometheus writes a block")?;
     let meta: serde_json::Value = serde_json::from_slice(&std::fs::read(block.join("meta.json"))?)?;

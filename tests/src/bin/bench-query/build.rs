@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
 use dawnwatch_proto::HostId;
 use dawnwatch_segment::{Disk, RealDisk};
 use dawnwatch_server::history::History;
 use dawnwatch_server::history::head::Row;
-use dawnwatch_tests::bench::g1;
+use dawnwatch_tests::bench::table::median;
+use dawnwatch_tests::bench::{g1, ms_since, now};
 use jiff::Timestamp;
 
 /// Ticks of an hour.
@@ -46,4 +49,48 @@ pub(super) fn write(data: &Path, hosts: &[HostId], hours: u64, end_ms: i64) -> a
         dawnwatch_tests::say(&format!("hour {} of {hours} is written", hour + 1));
     }
     Ok(())
+}
+
+/// What the history itself takes for two of the questions, milliseconds: without HTTP, without text.
+#[derive(Debug)]
+pub(super) struct Within {
+    /// One series of a host, raw.
+    pub(super) series_ms: f64,
+    /// The highest of each host.
+    pub(super) highest_ms: f64,
+}
+
+/// Asks the history of a data directory that no server runs on: a series of a host in one span, the fleet's in another.
+pub(super) fn within(
+    data: &Path,
+    host: HostId,
+    day: (Timestamp, Timestamp),
+    night: (Timestamp, Timestamp),
+    repeats: usize,
+) -> anyhow::Result<Within> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (history, _) = History::open(&disk, data)?;
+    let series = history.named("cpu_user").context("G1 has the series")?;
+    let (mut one, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..=repeats {
+        let began = now();
+        let points = history.read(host, &series, day.0, day.1);
+        one.push(ms_since(began));
+        anyhow::ensure!(
+            points.damaged.is_empty() && !points.raw.is_empty(),
+            "{points:?}"
+        );
+        let began = now();
+        let fleet = history.fleet(&series, night, &|host| host);
+        all.push(ms_since(began));
+        anyhow::ensure!(
+            fleet.damaged.is_empty() && !fleet.hosts.is_empty(),
+            "{fleet:?}"
+        );
+    }
+    // The first of each opened the files.
+    Ok(Within {
+        series_ms: median(&one[1..]),
+        highest_ms: median(&all[1..]),
+    })
 }

@@ -8,6 +8,7 @@
 //! Caveats: everything lies in the page cache; each question is asked over a connection of its own, ours over a Unix socket.
 
 mod build;
+mod review;
 
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ struct Line {
     /// Leaves the peers out.
     #[arg(long)]
     alone: bool,
+    /// Hosts of the weekend whose first page is timed; 0 leaves it out.
+    #[arg(long, default_value_t = 1_000)]
+    review_hosts: u64,
 }
 
 /// How long the answers to one question took.
@@ -60,7 +64,7 @@ fn main() -> anyhow::Result<()> {
     raise_open_files();
     let load_before = load();
     let dir = tempfile::tempdir()?;
-    let ours = ours(&line, dir.path())?;
+    let (ours, within) = ours(&line, dir.path())?;
     let mut peers = Vec::new();
     for kind in [Kind::Prometheus, Kind::Victoria] {
         if !line.alone {
@@ -68,7 +72,39 @@ fn main() -> anyhow::Result<()> {
         }
     }
     print(&line, &ours, &peers, &load_before);
+    print_within(&within);
+    if line.review_hosts > 0 {
+        let morning = review::measure(dir.path(), line.review_hosts, REPEATS)?;
+        print_morning(&line, &morning);
+    }
     Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "as below")]
+fn print_within(within: &build::Within) {
+    println!();
+    println!(
+        "Within our history itself, without HTTP and JSON: one series of 24 h, {:.2} ms; the highest of each host of {NIGHT} h, {:.2} ms.",
+        within.series_ms, within.highest_ms
+    );
+}
+
+#[allow(clippy::print_stdout, reason = "as below")]
+fn print_morning(line: &Line, morning: &review::Morning) {
+    let review::Morning {
+        ready_ms,
+        first_ms,
+        p50_ms,
+        bytes,
+        verdict,
+    } = morning;
+    println!();
+    println!(
+        "The review page of {} hosts and 62 h ({verdict}, {} KB), after a restart of the server: the first request takes **{first_ms:.2} ms** (goal <= 300), the median of {REPEATS} more {p50_ms:.2} ms; from the start of the process until it is ready {ready_ms:.0} ms. Load average after: {}.",
+        line.review_hosts,
+        bytes / 1_000,
+        load()
+    );
 }
 
 /// Asks a question ten times.
@@ -97,7 +133,7 @@ fn ask(to: &To, pid: u32, path: &str) -> anyhow::Result<Answered> {
     })
 }
 
-fn ours(line: &Line, dir: &std::path::Path) -> anyhow::Result<Vec<Answered>> {
+fn ours(line: &Line, dir: &std::path::Path) -> anyhow::Result<(Vec<Answered>, build::Within)> {
     let data = dir.join("ours");
     let mut ours = Ours::start(&data, &[])?;
     let join_line = ours.join_line(line.hosts)?;
@@ -121,15 +157,14 @@ fn ours(line: &Line, dir: &std::path::Path) -> anyhow::Result<Vec<Answered>> {
         .collect::<Vec<_>>();
     ours.stop()?;
     build::write(&data, &ids, line.hours, end_ms)?;
+    let at = |ms: i64| jiff::Timestamp::from_millisecond(ms);
+    let last = |hours: i64| anyhow::Ok((at(end_ms - hours * 3_600_000)?, at(end_ms)?));
+    let within = build::within(&data, ids[ids.len() / 2], last(24)?, last(NIGHT)?, REPEATS)?;
     ours.again()?;
     ours.until_ready()?;
-    let at = |ms: i64| jiff::Timestamp::from_millisecond(ms);
     let span = |hours: i64| {
-        anyhow::Ok(format!(
-            "from={}&to={}",
-            at(end_ms - hours * 3_600_000)?,
-            at(end_ms)?
-        ))
+        let (from, to) = last(hours)?;
+        anyhow::Ok(format!("from={from}&to={to}"))
     };
     let name = &members[members.len() / 2].name;
     let (day, night) = (span(24)?, span(NIGHT)?);
@@ -162,7 +197,7 @@ fn ours(line: &Line, dir: &std::path::Path) -> anyhow::Result<Vec<Answered>> {
         all.bytes += one.bytes;
     }
     out.insert(1, all);
-    Ok(out)
+    Ok((out, within))
 }
 
 fn theirs(kind: Kind, line: &Line, dir: &std::path::Path) -> anyhow::Result<Vec<Answered>> {

@@ -147,7 +147,7 @@ fn print(line: &Line, all: &[Vec<Figures>; 3], load_before: &str) {
     if let Some(disk) = all[0].iter().find_map(|one| one.disk) {
         let [journal, checkpoint, ledger, history] = disk;
         println!(
-            "\nOurs on disk before the hour is sealed, bytes a sample: journal {journal:.2}, checkpoint {checkpoint:.2}, ledger {ledger:.3}, history {history:.2}"
+            "\nOurs on disk before the hour is sealed, bytes a sample (logs take their room in advance: what is written in them): journal {journal:.2}, checkpoint {checkpoint:.2}, ledger {ledger:.3}, history {history:.2}"
         );
     }
 }

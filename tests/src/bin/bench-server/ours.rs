@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use dawnwatch_proto::api::History;
 use dawnwatch_tests::bench::fleet::{Member, Times, join_all};
 use dawnwatch_tests::bench::ours::{Ours, poll};
-use dawnwatch_tests::bench::process::{bytes_in, cpu, peak_mib};
+use dawnwatch_tests::bench::process::{bytes_in, cpu, peak_mib, written_in};
 use dawnwatch_tests::bench::{g1, ms_since, now};
 use dawnwatch_tests::faketime::real_now;
 use tokio::runtime::Runtime;
@@ -36,13 +36,12 @@ pub(super) fn measure(line: &Line, dir: &Path) -> anyhow::Result<Figures> {
     std::thread::sleep(SETTLE);
     let samples = line.hosts * line.ticks * g1::SERIES as u64;
     figures.bulk = (cpu(ours.pid())? - before).as_secs_f64() / millions(samples);
+    let written = |name: &str| Ok(per_sample(written_in(&data.join(name))?, samples));
     let share = |name: &str| per_sample(bytes_in(&data.join(name)), samples);
-    figures.disk = Some([
-        share("journal"),
-        share("checkpoint"),
-        share("ledger"),
-        share("history"),
-    ]);
+    let logs: anyhow::Result<[f64; 2]> =
+        written("journal").and_then(|j| Ok([j, written("ledger")?]));
+    let [journal, ledger] = logs?;
+    figures.disk = Some([journal, share("checkpoint"), ledger, share("history")]);
 
     set_live(&mut members, line);
     let before = cpu(ours.pid())?;
