@@ -175,8 +175,8 @@ fn files(dir: &Path, end: &str) -> Vec<std::path::PathBuf> {
 fn times(jitter: i64) -> Times {
     let long = i64::try_from(PEER_TICKS).unwrap_or(0) * g1::TICK_MS;
     let now_ms = real_now().as_millisecond();
-    // Blocks are cut at even hours: begun at one, the first is whole.
-    let from_ms = (now_ms - long).div_euclid(7_200_000) * 7_200_000;
+    // Blocks are cut at even hours: begun a tick after one, the first is whole, and no jitter puts a block before it.
+    let from_ms = (now_ms - long).div_euclid(7_200_000) * 7_200_000 + g1::TICK_MS;
     Times {
         from_ms,
         jitter_ms: jitter,
