@@ -19,12 +19,20 @@ const NOTICE_CHARS: usize = 90;
 
 /// Notices whose end the engine itself sees.
 const CALENDAR: &str = "calendar";
+/// It has no end of its own: it is over once a review has told it, and not with a start of the server before that.
+const RESTORED: &str = "restored";
 pub(crate) const NOTICE: &str = "server_notice";
 pub(crate) const CHANNEL: &str = "channel";
 
 impl Engine {
     /// The server says something about itself: critical pages at night, all else waits for the review.
     pub(crate) fn notice(&mut self, at: At, notice: Notice, out: &mut Out) {
+        let what = head(&format!("{}: {}", notice.subject, notice.text));
+        self.notice_named(at, notice, what, out);
+    }
+
+    /// A notice with a name of its own, as rows of the review show it.
+    fn notice_named(&mut self, at: At, notice: Notice, what: String, out: &mut Out) {
         if notice.text.is_empty() {
             if self.over_notice(at, &notice.subject, out) {
                 self.say(at, format!("{}: over", notice.subject), out);
@@ -46,7 +54,6 @@ impl Engine {
             Severity::Warning
         };
         let why = format!("{}: {}", notice.subject, notice.text);
-        let what = head(&why);
         let mut anomaly = host_anomaly(NOTICE, severity, at.wall, at, what, why);
         anomaly.subject.clone_from(&notice.subject);
         self.about_server(&key(NOTICE, &notice.subject), Some(anomaly), at, "", out);
@@ -68,13 +75,21 @@ impl Engine {
         if gone.len() >= RESTORED_MAX {
             gone.pop_front();
         }
-        gone.push_back((how, restored.until, at.wall));
+        gone.push_back((how.clone(), restored.until, at.wall));
         let notice = Notice {
-            subject: "restored".to_owned(),
+            subject: RESTORED.to_owned(),
             text,
             critical: false,
         };
-        self.notice(at, notice, out);
+        self.notice_named(at, notice, how, out);
+    }
+
+    /// A night that ended at this moment is sealed: what it told of ways back is told.
+    pub(crate) fn restored_is_told(&mut self, at: At, end: Timestamp, out: &mut Out) {
+        let last = self.state.server.restored.back();
+        if last.is_some_and(|(_, _, told)| *told < end) {
+            self.over_notice(at, RESTORED, out);
+        }
     }
 
     /// Why numbers of a span are gone, where the server itself lost them by going back.
@@ -93,7 +108,8 @@ impl Engine {
     /// A server that starts says anew what still holds.
     pub(crate) fn over_with_the_last_run(&mut self, at: At, out: &mut Out) {
         let subjects: Vec<String> = self.state.server.notices.keys().cloned().collect();
-        for subject in subjects.iter().filter(|subject| *subject != CALENDAR) {
+        let stays = |subject: &String| [CALENDAR, RESTORED].contains(&subject.as_str());
+        for subject in subjects.iter().filter(|subject| !stays(subject)) {
             self.over_notice(at, subject, out);
         }
     }

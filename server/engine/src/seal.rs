@@ -132,6 +132,7 @@ impl Engine {
             hash: String::new(),
         });
         self.tell_review(at, &review, out);
+        self.restored_is_told(at, night.end, out);
     }
 
     /// The review of a night as it stands at a moment.
