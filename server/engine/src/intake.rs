@@ -1,7 +1,7 @@
 //! What hosts send: cards, batches, heartbeats, and the alerts that come of them.
 
 use dawnwatch_proto::event::{GoodbyeReason, Started};
-use dawnwatch_proto::{Event, EventBody, HostId, Item, Tick};
+use dawnwatch_proto::{Event, EventBody, Gap, GapReason, HostId, Item, Tick};
 use jiff::Timestamp;
 
 use crate::clock::ms_between;
@@ -101,11 +101,10 @@ impl Engine {
                     let to = host.clock.corrected(gap.to, at.wall);
                     host.gap(from, to, gap.ticks);
                     self.stamps.push((gap.from, from));
-                    let ticks = usize::try_from(gap.ticks).unwrap_or(usize::MAX);
-                    let ticks = words::count(ticks, "tick");
+                    let lost = lost(&gap);
                     let text = match self.lost_by_going_back(from, to) {
-                        Some(how) => format!("{ticks} lost: the server was {how}"),
-                        None => format!("{ticks} dropped by its agent's spool"),
+                        Some(how) => format!("{lost} lost: the server was {how}"),
+                        None => format!("{lost} dropped by its agent: {}", cause(gap.reason)),
                     };
                     self.changed(to, Some(id), text);
                 }
@@ -390,4 +389,51 @@ impl Engine {
 
 fn host_is_back(host: Option<&Host>) -> bool {
     host.is_some_and(|h| !h.card.retired)
+}
+
+/// What a gap is of: `120 ticks and 3 events`.
+fn lost(gap: &Gap) -> String {
+    let of = |n: u64, noun| words::count(usize::try_from(n).unwrap_or(usize::MAX), noun);
+    match (gap.ticks, gap.events) {
+        (ticks, 0) => of(ticks, "tick"),
+        (0, events) => of(events, "event"),
+        (ticks, events) => format!("{} and {}", of(ticks, "tick"), of(events, "event")),
+    }
+}
+
+/// Why an agent dropped something, as the review says it.
+fn cause(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::SpoolFull => "its spool was full",
+        GapReason::SpoolDamaged => "its spool was damaged",
+        GapReason::DiskFull => "its disk was full",
+        GapReason::TooOld => "older than its spool keeps",
+        GapReason::Other => "a reason that this version does not know",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_says_what_is_gone() {
+        let check = |ticks, events, want| {
+            let gap = Gap {
+                from_seq: 1,
+                to_seq: 9,
+                from: Timestamp::UNIX_EPOCH,
+                to: Timestamp::UNIX_EPOCH,
+                ticks,
+                events,
+                reason: GapReason::SpoolFull,
+            };
+            assert_eq!(lost(&gap), want);
+        };
+        check(9, 0, "9 ticks");
+        check(0, 1, "1 event");
+        check(8, 1, "8 ticks and 1 event");
+        check(0, 0, "0 ticks");
+        check(u64::MAX, 0, "18446744073709551615 ticks");
+    }
 }
