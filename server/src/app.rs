@@ -146,6 +146,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     };
     recovered.watch.send_pending();
     let mut threads = Threads::start(journal, rx, release, recovered.watch, inbox)?;
+    let mut signals = Signals::listen()?;
+    start::introduce(&options, &settings, &identity, &tx, at, damage).await;
+    // What they find is said of this run: the start ends what the last one said.
     threads.running.extend(background::start(background::With {
         disk: &disk,
         data: &options.data,
@@ -155,8 +158,6 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
         journal: &tx,
         stopping: &stopping,
     })?);
-    let mut signals = Signals::listen()?;
-    start::introduce(&options, &settings, &identity, &tx, at, damage).await;
 
     let targets = Targets::new(Arc::clone(&identity), Arc::clone(&published));
     targets.configure(&settings.engine.targets, settings.pinger.as_deref());

@@ -1,18 +1,21 @@
-//! Reads hour files again in the background: what a disk loses silently is told within an hour of a start, or a rotation, and not
-//! when somebody needs it.
+//! Reads hour files again in the background, and what is kept for ever: what a disk loses silently is told within an hour of a
+//! start, or a rotation, and not when somebody needs it.
 //!
-//! After a start every file once, paced to take an hour at most as a rule; after that one file an hour, in turn. Each block and
-//! each chunk of events is read against its checksum, as `verify` does. Nothing is changed: who reads goes on with what is whole.
-//! A file that cannot be opened at the start is not looked at here: the start tells of it.
+//! After a start every hour file once, paced to take an hour at most as a rule; after that one an hour, in turn. Each block and
+//! each chunk of events is read against its checksum, as `verify` does, and so are its summaries: a damaged one is made anew. Then,
+//! and once a day, the ledger and the sealed nights, whose hashes it holds. Nothing else is changed: who reads goes on with what
+//! is whole. A file that cannot be opened at the start is not looked at here: the start tells of it. Summaries whose hour file is
+//! gone are not looked at either: `verify` reads them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dawnwatch_engine::input::{Input, Notice};
+use dawnwatch_engine::vitals;
 use dawnwatch_proto::HostId;
 use dawnwatch_proto::untrusted::term;
 use jiff::Timestamp;
@@ -24,8 +27,9 @@ use crate::identity::Identity;
 use crate::journal::Submit;
 use crate::verify;
 
-/// What the finding is about.
+/// What the findings are about.
 const SUBJECT: &str = "history damaged";
+const RECORDS: &str = "records damaged";
 
 /// The first turn through all files takes this long, where reading takes less.
 const FIRST_TURN: Duration = Duration::from_secs(3_600);
@@ -38,6 +42,12 @@ const EVERY: Duration = Duration::from_secs(3_600);
 
 /// For each second of reading the disk is left to others for so many.
 const REST: u32 = 4;
+
+/// Ledger and nights are read this often.
+const RECORDS_EVERY_MS: u64 = 24 * 3_600_000;
+
+/// What seems damaged in them is looked at once more after this: a night that is being written is none.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Whoever stops the server waits no longer than this.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -56,6 +66,7 @@ const CURE: &str = "copy the files out of a backup made before the damage while 
 
 /// What is worked with.
 pub(crate) struct Scrub {
+    pub(crate) data: PathBuf,
     pub(crate) history: Arc<History>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) journal: mpsc::Sender<Submit>,
@@ -72,11 +83,15 @@ impl Scrub {
     fn run(&self) {
         let (mut found, mut told) = (Found::default(), String::new());
         let (mut last, mut first_turn) = (0, true);
+        let mut records = (0, String::new());
         loop {
             let files = self.history.hour_files();
             // In turn, by position: files that come and go meanwhile do no harm.
             let next = files.iter().find(|file| file.0 > last);
             first_turn &= next.is_some();
+            if !first_turn && !self.records(&mut records) {
+                return;
+            }
             let Some((through, path)) = next.or(files.first()) else {
                 if !self.rest(LOOK_EVERY * 4) {
                     return;
@@ -88,11 +103,12 @@ impl Scrub {
             }
             let began = Clock.boot_ms();
             found.look(*through, path, |id| self.name(id));
+            self.history.check_summaries(*through);
             found.keep(|through| files.iter().any(|file| file.0 == through));
             last = *through;
             let text = found.text();
             if text != told {
-                if !self.tell(&text) {
+                if !self.tell(SUBJECT, &text) {
                     return;
                 }
                 told = text;
@@ -105,6 +121,29 @@ impl Scrub {
         }
     }
 
+    /// Reads ledger and nights where it is time, and tells what is wrong with them unless that was told; false where the server
+    /// stops.
+    fn records(&self, (due_ms, told): &mut (u64, String)) -> bool {
+        if Clock.boot_ms() < *due_ms {
+            return true;
+        }
+        let mut damages = verify::records(&self.data);
+        if !damages.is_empty() {
+            if !self.rest(LOOK_AGAIN) {
+                return false;
+            }
+            let again = verify::records(&self.data);
+            damages.retain(|damage| again.contains(damage));
+        }
+        *due_ms = Clock.boot_ms() + RECORDS_EVERY_MS;
+        let text = of_records(&damages);
+        if text == *told {
+            return true;
+        }
+        told.clone_from(&text);
+        self.tell(RECORDS, &text)
+    }
+
     /// Waits; false where the server stops.
     fn rest(&self, mut left: Duration) -> bool {
         while left > Duration::ZERO && !self.stopping.load(Ordering::Relaxed) {
@@ -115,13 +154,13 @@ impl Scrub {
     }
 
     /// Hands the finding to the journal, however long that is busy; false where the server stops.
-    fn tell(&self, text: &str) -> bool {
+    fn tell(&self, subject: &str, text: &str) -> bool {
         if !text.is_empty() {
-            tracing::error!(text, "{SUBJECT}");
+            tracing::error!(text, "{subject}");
         }
         loop {
             let input = Input::Server(Notice {
-                subject: SUBJECT.to_owned(),
+                subject: subject.to_owned(),
                 text: text.to_owned(),
                 critical: false,
             });
@@ -135,10 +174,37 @@ impl Scrub {
     }
 
     fn name(&self, id: HostId) -> String {
+        if id == vitals::SERVER {
+            return "the server itself".to_owned();
+        }
         let hosts = self.identity.hosts();
         let host = hosts.iter().find(|host| host.id == id);
         host.map_or("a host without a name".to_owned(), |host| term(&host.name))
     }
+}
+
+/// The finding about ledger and nights; empty where nothing is damaged.
+fn of_records(damages: &[verify::Damage]) -> String {
+    let Some(first) = damages.first() else {
+        return String::new();
+    };
+    let told: Vec<String> = damages
+        .iter()
+        .take(TOLD_MAX)
+        .map(|damage| {
+            let place = if damage.place.is_empty() {
+                String::new()
+            } else {
+                format!(", {}", damage.place)
+            };
+            format!("{}{place}: {}", damage.file, damage.what)
+        })
+        .collect();
+    let more = match damages.len() - told.len() {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!("{}{more}. To do: {}", told.join("; "), first.cure)
 }
 
 /// What is damaged, by journal position.
@@ -278,6 +344,27 @@ mod tests {
         found.files.insert(through + 1, "gone soon".to_owned());
         found.keep(|position| position == through);
         assert_eq!(found.text(), "");
+    }
+
+    #[test]
+    fn a_night_that_is_not_what_was_sealed_is_told_and_is_over_when_it_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        verify::tests::build(dir.path());
+        assert_eq!(of_records(&verify::records(dir.path())), "");
+        let path = dir.path().join("nights/N-2026-10-05.json");
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let text = of_records(&verify::records(dir.path()));
+        assert!(
+            text.starts_with("nights/N-2026-10-05.json: it is not what the ledger says"),
+            "{text}"
+        );
+        assert!(text.contains("backup"), "{text}");
+        std::fs::write(&path, whole).unwrap();
+        assert_eq!(verify::records(dir.path()), []);
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(super) fn start(with: With<'_>) -> Result<[JoinHandle<()>; 2], Failed> {
         stopping: Arc::clone(with.stopping),
     };
     let scrub = Scrub {
+        data: with.data.to_owned(),
         history: Arc::clone(with.history),
         identity: Arc::clone(with.identity),
         journal: with.journal.clone(),

@@ -90,6 +90,23 @@ pub fn verify(data: &Path, tell: &mut dyn FnMut(&Progress)) -> Result<Report, Er
     Ok(look.report)
 }
 
+/// Reads what is kept for ever, the ledger and the sealed nights, while the server runs on it.
+pub(crate) fn records(data: &Path) -> Vec<Damage> {
+    let mut look = Look {
+        data,
+        is_live: true,
+        clean: None,
+        names: BTreeMap::new(),
+        report: Report::new(data, true),
+        progress: Progress::default(),
+        tell: &mut |_| {},
+    };
+    let nights = look.ledger();
+    look.nights(&nights);
+    look.report.finish();
+    look.report.damages
+}
+
 /// Whether a server holds the directory.
 #[must_use]
 pub fn is_running(data: &Path) -> bool {
@@ -194,6 +211,9 @@ impl Look<'_> {
     }
 
     fn name(&self, host: HostId) -> String {
+        if host == dawnwatch_engine::vitals::SERVER {
+            return "the server itself".to_owned();
+        }
         let name = self.names.get(&host).map(|name| term(name));
         name.unwrap_or_else(|| host.to_string())
     }

@@ -120,6 +120,22 @@ impl History {
         Ok(())
     }
 
+    /// Reads the summaries of an hour file that is there against their checksums; one that is damaged is made anew after the next
+    /// sealing.
+    pub(crate) fn check_summaries(&self, through: u64) {
+        let known = self.summaries();
+        for at in known
+            .range((through, 0)..=(through, u32::MAX))
+            .map(|(_, at)| at)
+        {
+            let path = self.dir.join(at.name());
+            if let Err(why) = file::check(&path, at) {
+                tracing::warn!(path = %path.display(), why, "a summary is damaged: its hour makes it anew");
+                self.forget(at);
+            }
+        }
+    }
+
     /// A summary that turned out damaged while its raw file is there: it is made anew after the next sealing.
     pub(super) fn forget(&self, at: &SummaryAt) {
         self.with_summaries(|known| known.remove(&(at.through, at.step_s)));
