@@ -27,6 +27,9 @@ use crate::verify::Progress;
 
 const NOTE: &str = "DAWNWATCH-BACKUP";
 
+/// In a data directory while a backup is put back into it, and locked by who does: without it half of the data would look like a whole.
+const HALF: &str = "restoring";
+
 /// Bytes that are read at once.
 const CHUNK: usize = 256 * 1024;
 
@@ -75,6 +78,10 @@ fn open(data: &Path, to: &Path) -> Result<File, Error> {
         .is_empty()
     {
         let why = "there is nothing of dawnwatch-server in it; is it the right directory? name it with --data";
+        return Err(failed("back up", data)(io::Error::other(why)));
+    }
+    if is_half_restored(data) {
+        let why = "a restore into it was cut off, so only a part of the data is there: run that restore again";
         return Err(failed("back up", data)(io::Error::other(why)));
     }
     private_dir(to)?;
@@ -150,8 +157,11 @@ fn store(
     };
     let mut kept = 0;
     for (path, bytes) in all {
-        let stored = if is_immutable(&path) {
-            format!("files/{path}")
+        let kept_as = format!("files/{path}");
+        // What was written anew, as without an erased host, must not take the place of what the manifest before still names.
+        let is_other = |sum: &Sum| sum.bytes != bytes;
+        let stored = if is_immutable(&path) && !known.get(&kept_as).is_some_and(is_other) {
+            kept_as
         } else {
             format!("{set}/{path}")
         };
@@ -319,26 +329,67 @@ pub fn restore(
     tell: &mut dyn FnMut(&Progress),
 ) -> Result<Manifest, Error> {
     let manifest = Manifest::read(from)?;
+    let mark = data.join(HALF);
     let taken = fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
-    if taken {
+    if taken && !mark.exists() {
         let why = "there is something in it: name a directory that is empty or not there yet";
         return Err(failed("restore to", data)(io::Error::other(why)));
     }
     private_dir(data)?;
     close_to_others(data)?;
+    let _lock = begin_restore(data, &mark)?;
+    // What one that was cut off left: nothing else was in it.
+    clear(data)?;
     let done = fill(from, data, &manifest, tell);
-    if done.is_err() {
-        // Half of a data directory must not be started.
-        for entry in fs::read_dir(data).map_err(failed("list", data))?.flatten() {
-            let path = entry.path();
-            let _ = if path.is_dir() {
-                fs::remove_dir_all(&path)
-            } else {
-                fs::remove_file(&path)
-            };
+    if let Err(error) = done {
+        // Half of a data directory must not be started: where it cannot be removed, the mark stays.
+        if clear(data).is_ok() {
+            let _ = fs::remove_file(&mark);
+        }
+        return Err(error);
+    }
+    fs::remove_file(&mark).map_err(failed("remove", &mark))?;
+    sync_dir(data)?;
+    Ok(manifest)
+}
+
+/// Leaves the mark of a restore that is under way, durably, and holds it.
+fn begin_restore(data: &Path, mark: &Path) -> Result<File, Error> {
+    if !mark.exists() {
+        create(mark)?;
+    }
+    sync_dir(data)?;
+    let lock = File::open(mark).map_err(failed("open", mark))?;
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        // One that ended in this moment took its mark along.
+        Ok(()) if mark.exists() => Ok(lock),
+        Ok(()) | Err(_) => {
+            let why = "another restore is at work there: wait for it";
+            Err(failed("restore to", data)(io::Error::other(why)))
         }
     }
-    done.map(|()| manifest)
+}
+
+/// Whether a restore into this directory was cut off, or is still at work.
+pub(super) fn is_half_restored(data: &Path) -> bool {
+    data.join(HALF).exists()
+}
+
+/// Removes all but the mark.
+fn clear(data: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(data).map_err(failed("list", data))? {
+        let path = entry.map_err(failed("list", data))?.path();
+        if path.ends_with(HALF) {
+            continue;
+        }
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        removed.map_err(failed("remove", &path))?;
+    }
+    Ok(())
 }
 
 fn fill(

@@ -23,6 +23,9 @@ pub const BEFORE: &str = "pre-upgrade";
 /// Where what was written after it is put aside.
 pub const AFTER: &str = "after-upgrade";
 
+/// `pre-upgrade/` while what was written since is put aside: a rollback that was cut off goes on with that.
+const LEAVING: &str = "pre-upgrade.leaving";
+
 /// `pre-upgrade/` on its way back: a rollback that was cut off goes on from here.
 const RETURNING: &str = "pre-upgrade.returning";
 
@@ -70,6 +73,11 @@ pub enum UpgradeError {
         "a rollback was cut off in the middle: run dawnwatch-server rollback again, it goes on where it stopped"
     )]
     Midway,
+    /// A restore was cut off.
+    #[error(
+        "a restore into {} was cut off, so only a part of the data is there: run the same dawnwatch-server restore again, it begins anew", .0.display()
+    )]
+    HalfRestored(PathBuf),
     /// There is nothing to go back to.
     #[error(
         "there is no pre-upgrade/ in {}: it is kept for 7 days after the first start of another version", .0.display()
@@ -100,8 +108,11 @@ pub enum Begun {
 /// # Errors
 /// [`UpgradeError`]; nothing was changed.
 pub fn begin(data: &Path, now: Timestamp) -> Result<Begun, UpgradeError> {
-    if data.join(RETURNING).exists() {
+    if data.join(LEAVING).exists() || data.join(RETURNING).exists() {
         return Err(UpgradeError::Midway);
+    }
+    if super::backup::is_half_restored(data) {
+        return Err(UpgradeError::HalfRestored(data.to_owned()));
     }
     let found = Version::read(data).map_err(UpgradeError::Damaged)?;
     let own = Version::own(now);
@@ -203,19 +214,11 @@ pub struct RolledBack {
 /// # Errors
 /// Where there is no way back, or what the file system says; run again, it goes on where it stopped.
 pub fn rollback(data: &Path) -> Result<RolledBack, UpgradeError> {
-    let (before, returning) = (data.join(BEFORE), data.join(RETURNING));
-    let aside = if returning.exists() {
-        place_aside(data, true)
-    } else {
-        if !before.exists() {
-            return Err(UpgradeError::NoWay(data.to_owned()));
-        }
-        let aside = place_aside(data, false);
-        set_aside(data, &before, &aside)?;
-        fs::rename(&before, &returning).map_err(failed("rename", &before))?;
-        sync_dir(data)?;
-        aside
-    };
+    let returning = data.join(RETURNING);
+    if !returning.exists() {
+        leave(data, &returning)?;
+    }
+    let aside = last_aside(data);
     let keeps_identity = is_same_identity(data, &returning, &aside);
     let hours = files_since(&aside, &returning, "history");
     let nights = files_since(&aside, &returning, "nights");
@@ -240,14 +243,43 @@ pub fn rollback(data: &Path) -> Result<RolledBack, UpgradeError> {
     })
 }
 
-/// The next name that is free, or the last one that was begun.
-fn place_aside(data: &Path, begun: bool) -> PathBuf {
-    let name = |n: u32| match n {
+/// The first half: what there is goes aside. Every step has its mark, so that one that was cut off goes on and never begins anew: a
+/// second place aside would have only a part of it.
+fn leave(data: &Path, returning: &Path) -> Result<(), UpgradeError> {
+    let (before, leaving) = (data.join(BEFORE), data.join(LEAVING));
+    if !leaving.exists() {
+        if !before.exists() {
+            return Err(UpgradeError::NoWay(data.to_owned()));
+        }
+        snapshot::private_dir(&free_aside(data))?;
+        sync_dir(data)?;
+        fs::rename(&before, &leaving).map_err(failed("rename", &before))?;
+        sync_dir(data)?;
+    }
+    set_aside(data, &leaving, &last_aside(data))?;
+    fs::rename(&leaving, returning).map_err(failed("rename", &leaving))?;
+    Ok(sync_dir(data)?)
+}
+
+fn aside(data: &Path, n: u32) -> PathBuf {
+    match n {
         1 => data.join(AFTER),
         n => data.join(format!("{AFTER}-{n}")),
-    };
-    let free = (1..).find(|n| !name(*n).exists()).unwrap_or(1);
-    name(if begun && free > 1 { free - 1 } else { free })
+    }
+}
+
+/// The last place that was begun.
+fn last_aside(data: &Path) -> PathBuf {
+    let free = (1..).find(|n| !aside(data, *n).exists()).unwrap_or(1);
+    aside(data, free.max(2) - 1)
+}
+
+/// A place with nothing in it.
+fn free_aside(data: &Path) -> PathBuf {
+    let empty = |place: &PathBuf| fs::read_dir(place).is_ok_and(|mut held| held.next().is_none());
+    let mut places = (1..).map(|n| aside(data, n));
+    let free = places.find(|place| !place.exists() || empty(place));
+    free.unwrap_or_else(|| data.join(AFTER))
 }
 
 /// Moves what there is to `aside`; a part of it may be there from a try that was cut off.
@@ -442,6 +474,30 @@ mod tests {
         assert_eq!(contents(dir.path()).len(), before.len());
         sound(dir.path());
         begin(dir.path(), at(0)).unwrap();
+    }
+
+    #[test]
+    fn a_rollback_cut_off_while_it_puts_aside_puts_all_in_one_place() {
+        // Cut before each of the renames of the first half.
+        for moved in 0..MOVED.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let before = upgraded(dir.path());
+            go_on(dir.path());
+            let after = contents(dir.path());
+            let (data, aside) = (dir.path(), dir.path().join(AFTER));
+            fs::create_dir(&aside).unwrap();
+            fs::rename(data.join(BEFORE), data.join(LEAVING)).unwrap();
+            for name in &MOVED[..moved] {
+                let _ = fs::rename(data.join(name), aside.join(name));
+            }
+            let refused = begin(data, at(0)).unwrap_err();
+            assert!(matches!(refused, UpgradeError::Midway), "{refused}");
+            let done = rollback(data).unwrap();
+            assert_eq!((done.aside, done.keeps_identity), (aside.clone(), true));
+            assert_eq!(contents(&aside), after, "after {moved}");
+            assert_eq!(contents(data).len(), before.len(), "after {moved}");
+            sound(data);
+        }
     }
 
     #[test]
