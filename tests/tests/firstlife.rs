@@ -4,14 +4,12 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dawnwatch_proto::api::Host;
-use dawnwatch_tests::chance::{Chance, setting};
 use dawnwatch_tests::house::{Agent, Server, ServerOptions, binary};
-use dawnwatch_tests::inject::{Fault, What, fired};
+use dawnwatch_tests::inject::{Plan, What, fired};
 use dawnwatch_tests::needs::{Need, are_met};
-use dawnwatch_tests::say;
 use dawnwatch_tests::wait::until_true;
 
 /// Calls that make, fill, name and make durable what lies on disk.
@@ -34,15 +32,12 @@ const WITHIN: Duration = Duration::from_secs(10);
 const NTH_QUICK: u64 = 12;
 const NTH_LONG: u32 = 120;
 
-/// Numbers without a fault that fired before the long form goes on to the next call: each thread counts its own.
-const UNREACHED_MAX: u32 = 3;
-
 #[test]
 fn a_first_start_that_was_cut_short_is_done_again() {
     if !are_met(&[Need::Strace]) {
         return;
     }
-    let fired = rounds("first-start", |fault| {
+    let fired = plan("first-start").run(|fault| {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (data, log) = (dir.path().join("server"), dir.path().join("strace"));
         let options = ServerOptions {
@@ -76,7 +71,7 @@ fn a_joining_that_was_cut_short_is_done_again() {
     let server = Server::start(&house.path().join("server"), &ServerOptions::default());
     let token = server.token(10_000);
     let mut names = 0;
-    let fired = rounds("join", |fault| {
+    let fired = plan("join").run(|fault| {
         names += 1;
         let name = format!("web{names}");
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -101,40 +96,14 @@ fn a_joining_that_was_cut_short_is_done_again() {
     assert!(fired > 0, "the fault never happened");
 }
 
-/// Goes through calls, faults and numbers; how many fired.
-#[allow(clippy::disallowed_methods, reason = "a harness with a time box")]
-fn rounds(what_for: &str, mut round: impl FnMut(Fault) -> bool) -> usize {
-    let seed = setting("DAWNWATCH_SEED", 20_261_122);
-    let (mut tried, mut hit) = (0, 0);
-    let mut one = |fault| {
-        let reached = round(fault);
-        tried += 1;
-        hit += usize::from(reached);
-        reached
-    };
-    if setting("DAWNWATCH_INJECT_ALL", 0) > 0 {
-        for (calls, what) in kinds() {
-            let mut unreached = 0;
-            for nth in 1..=NTH_LONG {
-                let reached = one(Fault { calls, what, nth });
-                unreached = if reached { 0 } else { unreached + 1 };
-                if unreached == UNREACHED_MAX {
-                    break;
-                }
-            }
-        }
-    } else {
-        let (mut chance, kinds, end) = (Chance::new(seed), kinds(), Instant::now() + WITHIN);
-        while Instant::now() < end {
-            let (calls, what) = kinds[chance.index(kinds.len())];
-            let nth = u32::try_from(1 + chance.below(NTH_QUICK)).unwrap_or(1);
-            one(Fault { calls, what, nth });
-        }
+fn plan(name: &'static str) -> Plan {
+    Plan {
+        name,
+        kinds: kinds(),
+        within: WITHIN,
+        nth_quick: NTH_QUICK,
+        nth_long: NTH_LONG,
     }
-    say(&format!(
-        "RESULT {what_for} seed={seed} rounds={tried} fired={hit} not_done_again=0"
-    ));
-    hit
 }
 
 fn kinds() -> Vec<(&'static str, What)> {

@@ -28,8 +28,15 @@ const CALLS: [&str; 6] = [
     "?mkdir,?mkdirat",
 ];
 
-/// Calls that are killed at as well. They do not fail: an event that wakes a thread is written too, and no disk fails that.
+/// Calls that are killed at as well. They do not fail on whatever they are made: an event that wakes a thread is written too, and no disk
+/// fails that.
 const CALLS_TO_DIE_AT: [&str; 2] = ["write,writev", "openat"];
+
+/// Calls that fail on files alone, those of [`Site::files`].
+const CALLS_ON_FILES: &str = "write";
+
+/// A server under test writes no more frames of the journal than this until it is stopped.
+const FRAMES_MAX: u64 = 2_000;
 
 /// A process is watched for this long for its fault; then it is told to stop, which makes further calls.
 const WATCHED: Duration = Duration::from_millis(500);
@@ -93,6 +100,15 @@ fn nothing_acknowledged_is_lost_by_calls_that_kill_or_fail() {
     let mut chance = Chance::new(seed);
     let mut toll = Toll::default();
     let mut site = Site::start();
+    // A checkpoint is written at each stop.
+    let fault = Fault {
+        calls: CALLS_ON_FILES,
+        what: What::Error("EIO"),
+        nth: 1,
+    };
+    let (who, when) = (Who::Server, When::AtWork);
+    let failed = site.round(Round { who, when, fault }, &mut toll);
+    assert!(failed, "no write of a file failed");
     let all = setting("DAWNWATCH_INJECT_ALL", 0) > 0;
     let (mut kinds, end) = (kinds(), Instant::now() + WITHIN);
     while !kinds.is_empty() && (all || Instant::now() < end) {
@@ -124,6 +140,8 @@ fn kinds() -> Vec<(Who, &'static str, What)> {
             kinds.extend(whats.map(|what| (who, calls, what)));
         }
         kinds.extend(CALLS_TO_DIE_AT.map(|calls| (who, calls, What::Kill)));
+        let whats = [What::Kill, What::Error("EIO"), What::Error("ENOSPC")];
+        kinds.extend(whats.map(|what| (who, CALLS_ON_FILES, what)));
     }
     kinds
 }
@@ -242,15 +260,20 @@ impl Site {
     /// How the server ended by itself, if it did; it is down at the end.
     #[allow(clippy::unwrap_in_result, reason = "a test may panic")]
     fn break_server(&mut self, round: Round, log: &std::path::Path) -> Option<ExitStatus> {
+        let files = self.files(round);
         let attached = match round.when {
             When::FromStart => {
                 self.stage.kill_server();
-                if let Err(ended) = self.stage.start_server(round.fault.from_start(log)) {
+                let through = round.fault.from_start_on(log, &files);
+                if let Err(ended) = self.stage.start_server(through) {
                     return Some(ended.status);
                 }
                 None
             }
-            When::AtWork => Some(round.fault.attach(self.stage.server().pid(), log)),
+            When::AtWork => {
+                let pid = self.stage.server().pid();
+                Some(round.fault.attach_on(pid, log, &files))
+            }
         };
         let mut server = self.stage.server.take().expect("it was started");
         let mut ended = watch(log, &mut || server.ended());
@@ -267,17 +290,18 @@ impl Site {
     /// How the agent ended by itself, if it did; it is down at the end.
     #[allow(clippy::unwrap_in_result, reason = "a test may panic")]
     fn break_agent(&mut self, round: Round, log: &std::path::Path) -> Option<ExitStatus> {
+        let files = self.files(round);
         let agent = &mut self.stage.guests[0].agent;
         let attached = match round.when {
             When::FromStart => {
                 agent.kill();
-                agent.start_through(round.fault.from_start(log));
+                agent.start_through(round.fault.from_start_on(log, &files));
                 agent.start();
                 None
             }
             When::AtWork => {
                 let pid = agent.pid().expect("it runs");
-                Some(round.fault.attach(pid, log))
+                Some(round.fault.attach_on(pid, log, &files))
             }
         };
         let mut ended = watch(log, &mut || agent.ended());
@@ -288,6 +312,35 @@ impl Site {
         }
         drop(attached);
         ended
+    }
+
+    /// The files that are written by plain calls: the server's checkpoint, its marks and who is who, the agent's cursors of its logs. None
+    /// where a fault is on any file.
+    fn files(&self, round: Round) -> Vec<PathBuf> {
+        if round.fault.calls != CALLS_ON_FILES {
+            return Vec::new();
+        }
+        let (server, agent) = (
+            self.dir.path().join("server"),
+            self.dir.path().join("web01"),
+        );
+        if round.who == Who::Agent {
+            let cursor = |slot| agent.join(format!("logs/cursor.{slot}"));
+            return (0..3).map(cursor).collect();
+        }
+        let held = std::fs::read_dir(server.join("checkpoint"))
+            .into_iter()
+            .flatten();
+        let number = |path: PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+        let last = held
+            .flatten()
+            .filter_map(|entry| number(entry.path()))
+            .max();
+        let frames = last.unwrap_or(0)..last.unwrap_or(0) + FRAMES_MAX;
+        let checkpoints = frames.map(|frame| format!("checkpoint/{frame:020}.tmp"));
+        let others = ["clean.tmp", "version.tmp", "identity/.state.json.tmp"];
+        let all = checkpoints.chain(others.map(str::to_owned));
+        all.map(|name| server.join(name)).collect()
     }
 
     /// What both logged so far.
