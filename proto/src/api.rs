@@ -42,7 +42,7 @@ mod fleet;
 mod logs;
 
 pub use evidence::{EVIDENCE_FORMAT, Evidence, FindingEvidence, SeriesEvidence};
-pub use fleet::{Fleet, FleetHost};
+pub use fleet::{Fleet, FleetBy, FleetHost};
 pub use logs::{LogLine, LogTemplate, LogTemplates, Logs, severity_named, severity_word};
 
 use jiff::Timestamp;

@@ -15,6 +15,8 @@ use dawnwatch_server::verify::report::size;
 use dawnwatch_server::verify::{self, Progress};
 use jiff::Timestamp;
 
+use crate::say;
+
 /// A terminal is told this often.
 const DRAW_EVERY_MS: u64 = 200;
 
@@ -93,11 +95,6 @@ impl Drop for Teller {
 }
 
 /// Exit code 0 where all is sound, 1 where damage was found, 64 where there is nothing to verify, 77 where it may not be read.
-#[allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is what the person who asks reads"
-)]
 pub(crate) fn verify(data: &Path, output: Output) -> ExitCode {
     let mut teller = Teller::new("verify");
     let report = verify::verify(data, &mut |progress| teller.tell(progress));
@@ -105,26 +102,22 @@ pub(crate) fn verify(data: &Path, output: Output) -> ExitCode {
     let report = match report {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("dawnwatch-server: {error}");
+            say::err(format_args!("{error}"));
             let denied = error.source.kind() == std::io::ErrorKind::PermissionDenied;
             return ExitCode::from(if denied { 77 } else { 64 });
         }
     };
     match output {
-        Output::Text => print!("{}", report.text()),
-        Output::Json => println!(
+        Output::Text => say::out(format_args!("{}", report.text().trim_end())),
+        Output::Json => say::out(format_args!(
             "{}",
             serde_json::to_string_pretty(&report).expect("a report of plain values always prints")
-        ),
+        )),
     }
     ExitCode::from(u8::from(!report.sound))
 }
 
 /// Exit code 0 where the backup is whole; 73 where it cannot be made, 77 where it may not, 65 where an earlier one is damaged.
-#[allow(
-    clippy::print_stdout,
-    reason = "this is what the person who asks reads"
-)]
 pub(crate) fn backup(data: &Path, to: &Path) -> ExitCode {
     let mut teller = Teller::new("backup");
     let done = copies::backup(data, to, Clock.wall(), &mut |progress| {
@@ -133,14 +126,14 @@ pub(crate) fn backup(data: &Path, to: &Path) -> ExitCode {
     drop(teller);
     match done {
         Ok(done) => {
-            println!(
+            say::out(format_args!(
                 "verified {} files, {} ({} of them kept from an earlier backup), {} in {}",
                 done.files,
                 size(done.bytes),
                 done.kept,
                 until(done.until),
                 to.display()
-            );
+            ));
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
@@ -148,10 +141,6 @@ pub(crate) fn backup(data: &Path, to: &Path) -> ExitCode {
 }
 
 /// Exit codes as [`backup`]'s.
-#[allow(
-    clippy::print_stdout,
-    reason = "this is what the person who asks reads"
-)]
 pub(crate) fn restore(from: &Path, data: &Path, names: &[String]) -> ExitCode {
     let mut teller = Teller::new("restore");
     let done = copies::restore(from, data, &mut |progress| teller.tell(progress));
@@ -164,50 +153,47 @@ pub(crate) fn restore(from: &Path, data: &Path, names: &[String]) -> ExitCode {
     for name in names {
         run.push_str(&format!(" --name {}", term(name)));
     }
-    println!(
+    say::out(format_args!(
         "restored and verified: {}, made {} by version {}",
         until(manifest.until),
         manifest.made.strftime("%Y-%m-%d %H:%M UTC"),
         term(&manifest.version)
-    );
-    println!("Next:");
-    println!(
+    ));
+    say::out(format_args!("Next:"));
+    say::out(format_args!(
         "  1. give the directory to the server's user: chown -R dawnwatch-server: {}",
         data.display()
-    );
-    println!("  2. see that the old server stays off: two servers with one CA confuse the agents");
-    println!("  3. {run}");
-    println!(
+    ));
+    say::out(format_args!(
+        "  2. see that the old server stays off: two servers with one CA confuse the agents"
+    ));
+    say::out(format_args!("  3. {run}"));
+    say::out(format_args!(
         "  4. agents reach it by the address that they know: move that name or address, or set servers = [...] in their configuration; nobody joins anew"
-    );
-    println!(
+    ));
+    say::out(format_args!(
         "What came in after the backup and agents no longer have shows as gaps, with this backup as the reason."
-    );
+    ));
     ExitCode::SUCCESS
 }
 
 /// Exit code 0 where it was done; 78 where there is no way back, else as [`backup`]'s.
-#[allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is what the person who asks reads"
-)]
 pub(crate) fn rollback(data: &Path) -> ExitCode {
     let _held = match app::hold(data) {
         Ok(held) => held,
         Err(failed) => {
-            eprintln!("dawnwatch-server: {failed}");
+            say::err(format_args!("{failed}"));
             return ExitCode::from(failed.exit_code());
         }
     };
     match upgrade::rollback(data) {
         Ok(done) => {
-            println!("{}", rolled_back(&done));
+            say::out(format_args!("{}", rolled_back(&done)));
             ExitCode::SUCCESS
         }
         Err(UpgradeError::Io(error)) => failed(&error),
         Err(error) => {
-            eprintln!("dawnwatch-server: {error}");
+            say::err(format_args!("{error}"));
             ExitCode::from(78)
         }
     }
@@ -243,12 +229,8 @@ fn until(at: Option<Timestamp>) -> String {
     })
 }
 
-#[allow(
-    clippy::print_stderr,
-    reason = "this is what the person who asks reads"
-)]
 fn failed(error: &Error) -> ExitCode {
-    eprintln!("dawnwatch-server: {error}");
+    say::err(format_args!("{error}"));
     let kind = error.source.kind();
     ExitCode::from(if kind == std::io::ErrorKind::PermissionDenied {
         77

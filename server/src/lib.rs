@@ -43,6 +43,7 @@ pub mod keep;
 pub mod ledger;
 pub mod nights;
 pub mod notify;
+mod places;
 mod plain;
 pub mod published;
 pub mod reserve;

@@ -1,6 +1,7 @@
 //! `dawnwatch-server`: reads its command line, runs [`dawnwatch_server::app`], or what cares for a data directory.
 
 mod care;
+mod say;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -72,11 +73,6 @@ enum Command {
     Rollback,
 }
 
-#[allow(
-    clippy::print_stderr,
-    clippy::print_stdout,
-    reason = "this is what the person who starts it reads"
-)]
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -107,7 +103,7 @@ fn main() -> ExitCode {
             serve(options).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Check) => app::load_settings(&options).map(|_| {
-            println!("the configuration is fine");
+            say::out(format_args!("the configuration is fine"));
             ExitCode::SUCCESS
         }),
         Some(Command::Verify { output }) => return care::verify(&options.data, output),
@@ -120,7 +116,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(failed) => {
-            eprintln!("dawnwatch-server: {failed}");
+            say::err(format_args!("{failed}"));
             ExitCode::from(failed.exit_code())
         }
     }
@@ -144,69 +140,68 @@ fn serve(options: Options) -> Result<(), app::Failed> {
     ran
 }
 
-#[allow(
-    clippy::print_stdout,
-    reason = "this is what the person who starts it reads"
-)]
 fn print_ready(ready: &app::Ready, data: &std::path::Path) {
-    println!(
+    say::out(format_args!(
         "Agents   {} (gRPC, mutual TLS)   CA SHA-256 {}",
         ready.dial(),
         ready.pin
-    );
+    ));
     if let Some(page) = &ready.web {
         print_page(page, data);
     }
-    println!("Review   dawnwatch --data {}", data.display());
+    say::out(format_args!("Review   dawnwatch --data {}", data.display()));
     let token = format!("dawnwatch --data {} token create", data.display());
     match &ready.first {
         // The secret is for eyes, not for a service manager's journal.
         First::Start(line) if std::io::stdout().is_terminal() => {
-            println!("Add a host: paste there as root (24 h, up to 500 hosts):");
-            println!("{}", ready.paste(&line.to_string()));
+            say::out(format_args!(
+                "Add a host: paste there as root (24 h, up to 500 hosts):"
+            ));
+            say::out(format_args!("{}", ready.paste(&line.to_string())));
         }
         First::Start(line) => match write_secret(data, "first-join", &line.to_string()) {
-            Ok(path) => println!(
+            Ok(path) => say::out(format_args!(
                 "Add a host: dawnwatch-agent join {} LINE, the line is in {} (24 h, up to 500 hosts)",
                 ready.dial(),
                 path.display()
-            ),
+            )),
             Err(error) => {
                 tracing::warn!(%error, "the first join line could not be written");
-                println!("Add a host: {token}");
+                say::out(format_args!("Add a host: {token}"));
             }
         },
-        First::Again => println!("Add a host: {token}"),
+        First::Again => say::out(format_args!("Add a host: {token}")),
     }
-    println!("ready");
+    say::out(format_args!("ready"));
 }
 
-#[allow(
-    clippy::print_stdout,
-    reason = "this is what the person who starts it reads"
-)]
 fn print_page(page: &app::Page, data: &std::path::Path) {
-    println!("Page     {}   listens on {}", page.site.url, page.address);
+    say::out(format_args!(
+        "Page     {}   listens on {}",
+        page.site.url, page.address
+    ));
     if let Some(tunnel) = &page.site.tunnel {
-        println!("         from elsewhere: {tunnel}");
+        say::out(format_args!("         from elsewhere: {tunnel}"));
     }
     let again = format!("dawnwatch --data {} people admin-link", data.display());
     match &page.link {
         // The code is for eyes, not for a service manager's journal.
         Some(link) if std::io::stdout().is_terminal() => {
-            println!("First admin (once, 30 min; anew: {again}):\n   {link}");
+            say::out(format_args!(
+                "First admin (once, 30 min; anew: {again}):\n   {link}"
+            ));
         }
         Some(link) => match write_secret(data, "first-admin", link) {
-            Ok(path) => println!(
+            Ok(path) => say::out(format_args!(
                 "First admin: the link is in {} (once, 30 min; anew: {again})",
                 path.display()
-            ),
+            )),
             Err(error) => {
                 tracing::warn!(%error, "the first admin's link could not be written");
-                println!("First admin: {again}");
+                say::out(format_args!("First admin: {again}"));
             }
         },
-        None if page.lacks_admin => println!("No admin yet: {again}"),
+        None if page.lacks_admin => say::out(format_args!("No admin yet: {again}")),
         None => {}
     }
 }

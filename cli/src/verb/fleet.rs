@@ -1,6 +1,7 @@
 //! `dawnwatch history --all-hosts`: one series of every host, most first.
 
-use dawnwatch_proto::api::{Fleet, FleetHost};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use dawnwatch_proto::api::{Fleet, FleetBy, FleetHost};
 use dawnwatch_proto::quantity::Unit;
 use dawnwatch_proto::untrusted::term;
 use jiff::Timestamp;
@@ -11,38 +12,18 @@ use crate::fail::Fail;
 use crate::session::{Answer, Session};
 use crate::table::{Cell, Side, Table};
 
-/// What hosts are sorted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum By {
-    /// Highest value first
-    Max,
-    /// Highest mean first
-    Mean,
-    /// Lowest value first
-    Min,
-    /// Highest last value first
-    Last,
-    /// Highest 95th percentile first; reads every sample
-    P95,
-}
-
-impl By {
-    fn name(self) -> &'static str {
-        match self {
-            By::Max => "max",
-            By::Mean => "mean",
-            By::Min => "min",
-            By::Last => "last",
-            By::P95 => "p95",
-        }
-    }
+/// Reads what hosts are sorted by.
+pub(crate) fn by() -> impl TypedValueParser<Value = FleetBy> {
+    let values = FleetBy::ALL.map(|by| PossibleValue::new(by.name()).help(by.words()));
+    let find = |name: String| FleetBy::ALL.into_iter().find(|by| by.name() == name);
+    PossibleValuesParser::new(values).try_map(move |name| find(name).ok_or("unknown order"))
 }
 
 pub(crate) fn run(
     series: &str,
     (from, to): (Timestamp, Timestamp),
     zone: &TimeZone,
-    (by, top): (By, u32),
+    (by, top): (FleetBy, u32),
     session: &Session,
 ) -> Result<Answer, Fail> {
     if series.is_empty() {

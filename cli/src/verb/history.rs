@@ -1,6 +1,6 @@
 //! `dawnwatch history`: one series of a host as picture and table.
 
-use dawnwatch_proto::api::{History, Host, NightHead};
+use dawnwatch_proto::api::{FleetBy, History, Host, NightHead};
 use dawnwatch_proto::quantity::Unit;
 use dawnwatch_proto::untrusted::term;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use crate::find;
 use crate::moment::{Moment, moment};
 use crate::session::{Answer, Session};
 use crate::table::{Cell, Side, Table};
-use crate::verb::fleet::{self, By};
+use crate::verb::fleet;
 
 /// Most rows of the table under the picture: it and the picture fit one screen.
 const TABLE_ROWS_MAX: usize = 12;
@@ -47,8 +47,8 @@ pub(crate) struct Args {
     #[arg(long)]
     all_hosts: bool,
     /// With --all-hosts: what to sort by
-    #[arg(long, value_enum, default_value_t = By::Max, requires = "all_hosts")]
-    by: By,
+    #[arg(long, value_parser = fleet::by(), default_value = "max", requires = "all_hosts")]
+    by: FleetBy,
     /// With --all-hosts: how many hosts to show
     #[arg(long, default_value_t = 20, requires = "all_hosts", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     top: u32,

@@ -5,6 +5,69 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HostId, Kind};
 
+/// What hosts are ranked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FleetBy {
+    /// The highest value.
+    Max,
+    /// The mean.
+    Mean,
+    /// The lowest value, least first.
+    Min,
+    /// The last value.
+    Last,
+    /// The 95th percentile of all samples.
+    P95,
+}
+
+impl FleetBy {
+    /// All of them.
+    pub const ALL: [FleetBy; 5] = [
+        FleetBy::Max,
+        FleetBy::Mean,
+        FleetBy::Min,
+        FleetBy::Last,
+        FleetBy::P95,
+    ];
+
+    /// What it is called in questions and answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FleetBy::Max => "max",
+            FleetBy::Mean => "mean",
+            FleetBy::Min => "min",
+            FleetBy::Last => "last",
+            FleetBy::P95 => "p95",
+        }
+    }
+
+    /// The order in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            FleetBy::Max => "Highest value first",
+            FleetBy::Mean => "Highest mean first",
+            FleetBy::Min => "Lowest value first",
+            FleetBy::Last => "Highest last value first",
+            FleetBy::P95 => "Highest 95th percentile first; reads every sample",
+        }
+    }
+
+    /// What a host is ranked by, greater first; none where that is not known of it.
+    #[must_use]
+    pub fn rank(self, host: &FleetHost) -> Option<f64> {
+        match self {
+            FleetBy::Max => Some(host.max),
+            FleetBy::Mean => Some(host.mean),
+            FleetBy::Min => host.min.map(|min| -min),
+            FleetBy::Last => host.last,
+            FleetBy::P95 => host.p95,
+        }
+    }
+}
+
 /// What one series came to on every host, in whole hours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fleet {

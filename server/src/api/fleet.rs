@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State as Shared;
-use dawnwatch_proto::api::{Fleet, FleetHost};
+use dawnwatch_proto::api::{Fleet, FleetBy, FleetHost};
 use dawnwatch_proto::{HostId, Series};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -32,41 +32,8 @@ pub(super) struct Wanted {
     series: String,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
-    by: Option<By>,
+    by: Option<FleetBy>,
     top: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum By {
-    Max,
-    Mean,
-    Min,
-    Last,
-    P95,
-}
-
-impl By {
-    fn name(self) -> &'static str {
-        match self {
-            By::Max => "max",
-            By::Mean => "mean",
-            By::Min => "min",
-            By::Last => "last",
-            By::P95 => "p95",
-        }
-    }
-
-    /// What a host is sorted by, greater first.
-    fn rank(self, host: &FleetHost) -> Option<f64> {
-        match self {
-            By::Max => Some(host.max),
-            By::Mean => Some(host.mean),
-            By::Min => host.min.map(|min| -min),
-            By::Last => host.last,
-            By::P95 => host.p95,
-        }
-    }
 }
 
 pub(super) async fn fleet(
@@ -83,8 +50,8 @@ pub(super) async fn fleet(
             "the span from {from} to {to} is empty: give an earlier --from"
         )));
     }
-    let by = wanted.by.unwrap_or(By::Max);
-    if by == By::P95 && to.duration_since(from) > SignedDuration::from_hours(P95_HOURS_MAX) {
+    let by = wanted.by.unwrap_or(FleetBy::Max);
+    if by == FleetBy::P95 && to.duration_since(from) > SignedDuration::from_hours(P95_HOURS_MAX) {
         return Err(bad(format!(
             "p95 reads every sample: ask for at most {P95_HOURS_MAX} h, or by max, mean, min or last"
         )));
@@ -100,7 +67,7 @@ fn reckon(
     state: &State,
     notation: &str,
     (from, to): (Timestamp, Timestamp),
-    by: By,
+    by: FleetBy,
     top: usize,
 ) -> Result<Fleet, Failure> {
     let series = find(state, notation)?;
@@ -112,11 +79,11 @@ fn reckon(
     }
     let names = names(state);
     let p95 = match by {
-        By::P95 => {
+        FleetBy::P95 => {
             let hosts = hosts.keys().copied();
             state.history.percentiles(hosts, &series, (from, to), P95)
         }
-        By::Max | By::Mean | By::Min | By::Last => BTreeMap::new(),
+        FleetBy::Max | FleetBy::Mean | FleetBy::Min | FleetBy::Last => BTreeMap::new(),
     };
     let hosts_total = hosts.len() as u64;
     let mut hosts: Vec<FleetHost> = hosts
@@ -150,7 +117,7 @@ fn reckon(
     })
 }
 
-fn most_first(by: By, a: &FleetHost, b: &FleetHost) -> Ordering {
+fn most_first(by: FleetBy, a: &FleetHost, b: &FleetHost) -> Ordering {
     let rank = |host| by.rank(host).unwrap_or(f64::NEG_INFINITY);
     rank(b)
         .total_cmp(&rank(a))

@@ -1,12 +1,11 @@
 //! The agents' listener: handshakes side by side, bounded, and never ended by what one connection does.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use super::{Proven, certificate};
+use crate::places::Places;
 
 /// What one listener takes on at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct Incoming {
     acceptor: TlsAcceptor,
     limits: Limits,
     handshakes: JoinSet<Option<TlsConn>>,
-    by_address: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    by_address: Places,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -76,7 +76,7 @@ pub fn incoming(listener: TcpListener, config: Arc<ServerConfig>, limits: Limits
         acceptor: TlsAcceptor::from(config),
         limits,
         handshakes: JoinSet::new(),
-        by_address: Arc::default(),
+        by_address: Places::new(limits.handshakes_of_one),
         pause: None,
     }
 }
@@ -141,7 +141,7 @@ impl Incoming {
     }
 
     fn start(&mut self, stream: TcpStream, addr: SocketAddr) {
-        let Some(place) = self.place(addr.ip()) else {
+        let Some(place) = self.by_address.take(addr.ip()) else {
             tracing::debug!(%addr, "too many handshakes from one address");
             return;
         };
@@ -161,42 +161,6 @@ impl Incoming {
                 }
             }
         });
-    }
-
-    /// A place for one handshake of this address; none where it holds too many. This machine itself is not bounded.
-    fn place(&self, ip: IpAddr) -> Option<Place> {
-        let mut table = self
-            .by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let held = table.entry(ip).or_insert(0);
-        if *held >= self.limits.handshakes_of_one && !ip.to_canonical().is_loopback() {
-            return None;
-        }
-        *held += 1;
-        Some(Place {
-            ip,
-            table: self.by_address.clone(),
-        })
-    }
-}
-
-/// One handshake's share of its address's bound, given back when dropped.
-struct Place {
-    ip: IpAddr,
-    table: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(held) = table.get_mut(&self.ip) else {
-            return;
-        };
-        *held -= 1;
-        if *held == 0 {
-            table.remove(&self.ip);
-        }
     }
 }
 
@@ -279,42 +243,5 @@ impl AsyncWrite for TlsConn {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::Identity;
-
-    #[tokio::test]
-    async fn one_address_cannot_take_every_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let now: jiff::Timestamp = "2026-10-05T08:00:00Z".parse().unwrap();
-        let (identity, _) = Identity::open(dir.path(), now, &[]).unwrap();
-        let config = identity.server_config(Arc::new(move || now)).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let limits = Limits {
-            handshakes_of_one: 2,
-            ..Limits::default()
-        };
-        let incoming = incoming(listener, config, limits);
-        let (greedy, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
-        let held: Vec<_> = (0..2).map(|_| incoming.place(greedy).unwrap()).collect();
-        assert!(incoming.place(greedy).is_none());
-        assert!(incoming.place(other).is_some());
-        let local: Vec<_> = (0..9)
-            .map(|_| incoming.place([127, 0, 0, 1].into()))
-            .collect();
-        assert!(
-            local.iter().all(Option::is_some),
-            "this machine is not bounded"
-        );
-        drop((held, local));
-        assert!(incoming.place(greedy).is_some());
-        assert!(
-            incoming.by_address.lock().unwrap().is_empty(),
-            "nothing is left behind"
-        );
     }
 }

@@ -1,11 +1,10 @@
 //! The port for people: bounded connections, TLS where there is a certificate, and nobody who dawdles holds a place for long.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::guard::Way;
+use crate::places::Places;
 
 /// What the port takes on at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub async fn serve(
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
     let places = Arc::new(Semaphore::new(limits.connections));
-    let by_address: ByAddress = Arc::default();
+    let by_address = Places::new(limits.connections_of_one);
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -85,7 +85,7 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(place) = Place::take(&by_address, peer.ip(), limits.connections_of_one) else {
+        let Some(place) = by_address.take(peer.ip()) else {
             tracing::debug!(%peer, "too many connections from one address");
             continue;
         };
@@ -162,43 +162,6 @@ async fn requests(
         _ = stopped.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
     }
     connection.await.map_err(io::Error::other)
-}
-
-type ByAddress = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
-
-/// One connection's share of its address's bound, given back when dropped.
-struct Place {
-    ip: IpAddr,
-    table: ByAddress,
-}
-
-impl Place {
-    fn take(table: &ByAddress, ip: IpAddr, max: usize) -> Option<Place> {
-        let ip = ip.to_canonical();
-        let mut held = table.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(ip).or_insert(0);
-        if *count >= max && !ip.is_loopback() {
-            return None;
-        }
-        *count += 1;
-        Some(Place {
-            ip,
-            table: Arc::clone(table),
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(count) = held.get_mut(&self.ip) else {
-            return;
-        };
-        *count -= 1;
-        if *count == 0 {
-            held.remove(&self.ip);
-        }
-    }
 }
 
 /// A stream whose writes may wait only so long for the other end.
