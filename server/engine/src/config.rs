@@ -148,6 +148,12 @@ pub enum Measure {
     LogRate,
     /// A shape that used to be of severity notice or milder comes as an error or worse.
     LogSeverity,
+    /// Seconds that what comes in waits until the server has made it durable.
+    JournalWait,
+    /// Seconds that the oldest message has waited to be delivered.
+    OutboxAge,
+    /// Used share of the disk of the server's data directory; half of what is left at the bound is critical.
+    DataDirectoryUsed,
 }
 
 /// A way out.
@@ -187,10 +193,11 @@ pub type Week = [Vec<(u16, u16)>; 7];
 #[must_use]
 pub fn default_rules() -> Vec<Rule> {
     use Measure::{
-        ClockUnsynced, ConntrackUsed, CpuBusy, CpuPressure, FileHandlesUsed, FilesystemReadonly,
-        FilesystemUsed, InodesUsed, IoPressure, LogRate, LogSeverity, MemoryPressure, MemoryUsed,
-        NewLogLine, OomKills, PingLoss, RaidMissing, Silent, SwapUsed, TargetDown, Temperature,
-        TemperatureOfCritical, UnitFailed, UnitRestarts,
+        ClockUnsynced, ConntrackUsed, CpuBusy, CpuPressure, DataDirectoryUsed, FileHandlesUsed,
+        FilesystemReadonly, FilesystemUsed, InodesUsed, IoPressure, JournalWait, LogRate,
+        LogSeverity, MemoryPressure, MemoryUsed, NewLogLine, OomKills, OutboxAge, PingLoss,
+        RaidMissing, Silent, SwapUsed, TargetDown, Temperature, TemperatureOfCritical, UnitFailed,
+        UnitRestarts,
     };
     use Severity::{Critical, Info, Warning};
     // name, measure, bound, clear, hold, clear hold, severity
@@ -222,6 +229,9 @@ pub fn default_rules() -> Vec<Rule> {
         ("new_log_line", NewLogLine, 4.0, 4.0, 0, 0, Warning),
         ("log_rate", LogRate, 4.0, 4.0, 180, 600, Warning),
         ("log_severity", LogSeverity, 3.0, 3.0, 0, 0, Warning),
+        ("journal_slow", JournalWait, 2.0, 2.0, 60, 60, Warning),
+        ("outbox_old", OutboxAge, 900.0, 900.0, 0, 0, Warning),
+        ("server_disk", DataDirectoryUsed, 0.90, 0.89, 0, 0, Warning),
     ];
     let mut rules = Vec::with_capacity(table.len());
     for (name, measure, bound, clear, hold_seconds, clear_seconds, severity) in table {

@@ -349,13 +349,12 @@ impl Engine {
         });
         let built_in = absence::built_in()
             .into_iter()
-            .chain(crate::own::vitals::RULES);
-        let built_in = built_in.map(|(name, condition, severity)| api::Rule {
-            name: name.to_owned(),
-            condition: condition.to_owned(),
-            severity,
-            wakes: policy::wakes(severity, config),
-        });
+            .map(|(name, condition, severity)| api::Rule {
+                name: name.to_owned(),
+                condition: condition.to_owned(),
+                severity,
+                wakes: policy::wakes(severity, config),
+            });
         set.chain(built_in).collect()
     }
 

@@ -15,6 +15,12 @@ const SILENT_SECONDS_MIN: f64 = 20.0;
 /// A host that may be silent for longer than a day is not watched.
 const SILENT_SECONDS_MAX: f64 = 86_400.0;
 
+/// A journal that takes an hour is no journal.
+const WAIT_SECONDS_MAX: f64 = 3_600.0;
+
+/// Messages are tried again within the first minute.
+const AGE_SECONDS_MIN: f64 = 60.0;
+
 /// Largest count that a rule can wait for: what is over it is never reached within ten minutes.
 const COUNT_MAX: f64 = 1_000.0;
 
@@ -123,16 +129,19 @@ fn clears_itself(measure: Measure) -> bool {
             | Measure::NewLogLine
             | Measure::LogRate
             | Measure::LogSeverity
+            | Measure::JournalWait
+            | Measure::OutboxAge
     )
 }
 
-/// The bound: a number, or for silence a length of time.
+/// The bound: a number, or a length of time.
 fn bound_of(
     reader: &mut Reader<'_>,
     section: &Section<'_>,
     measure: Measure,
 ) -> Option<(f64, super::reader::At)> {
-    if measure == Measure::Silent {
+    let of_time = [Measure::Silent, Measure::JournalWait, Measure::OutboxAge];
+    if of_time.contains(&measure) {
         let (seconds, at) = reader.span_seconds(section, "bound")?;
         return Some((f64::from(seconds), at));
     }
@@ -176,7 +185,21 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
         | Measure::IoPressure
         | Measure::ConntrackUsed
         | Measure::FileHandlesUsed
+        | Measure::DataDirectoryUsed
         | Measure::TemperatureOfCritical => share(bound),
+        Measure::JournalWait => {
+            let why = "1s to 1h are possible".to_owned();
+            within(1.0, WAIT_SECONDS_MAX, why, "the default is \"2s\"")
+        }
+        Measure::OutboxAge => {
+            let why = "1m to 24h are possible".to_owned();
+            within(
+                AGE_SECONDS_MIN,
+                SILENT_SECONDS_MAX,
+                why,
+                "the default is \"15m\"",
+            )
+        }
         Measure::UnitRestarts | Measure::OomKills | Measure::RaidMissing => {
             let why = format!("a count from 1 to {COUNT_MAX} is wanted");
             within(1.0, COUNT_MAX, why, "write it like 5")

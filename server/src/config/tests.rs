@@ -278,6 +278,46 @@ night = "crit"
 }
 
 #[test]
+fn rules_about_the_server_are_set_as_all_others() {
+    let settings = good(
+        r#"
+        [rules.journal_slow]
+        bound = "5s"
+        hold = "2m"
+        [rules.outbox_old]
+        enabled = false
+        [rules.server_disk]
+        bound = 0.8
+        severity = "critical"
+        "#,
+    );
+    let rules = &settings.engine.rules;
+    let rule = |name: &str| rules.iter().find(|rule| rule.name == name).unwrap();
+    let slow = rule("journal_slow");
+    assert!((slow.bound - 5.0).abs() < 1e-9 && slow.hold_seconds == 120);
+    assert!(!rule("outbox_old").enabled);
+    let disk = rule("server_disk");
+    assert!((disk.bound - 0.8).abs() < 1e-9 && (disk.clear - 0.79).abs() < 1e-9);
+    assert_eq!(disk.severity, Severity::Critical);
+    check(
+        r#"[rules.journal_slow]
+bound = "2h"
+clear = 1
+[rules.outbox_old]
+bound = "10s"
+[rules.server_disk]
+bound = 90
+"#,
+        &[
+            r#"d.toml:2: bound = 7200: 1s to 1h are possible; the default is "2s""#,
+            r#"d.toml:3: [rules.journal_slow] has no "clear": it clears by itself; leave it out"#,
+            r#"d.toml:5: bound = 10: 1m to 24h are possible; the default is "15m""#,
+            "d.toml:7: bound = 90: a share above 0 and up to 1 is wanted; write it like 0.9",
+        ],
+    );
+}
+
+#[test]
 fn bounds_and_hours_that_make_no_sense() {
     check(
         r#"[calendar]

@@ -488,6 +488,6 @@ fn as_seconds(ms: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "clamped to 1 s and a day before"
 )]
-fn seconds_as_ms(seconds: f64) -> u64 {
+pub(crate) fn seconds_as_ms(seconds: f64) -> u64 {
     (seconds.clamp(1.0, 86_400.0) * 1_000.0) as u64
 }

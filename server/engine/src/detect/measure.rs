@@ -204,7 +204,10 @@ impl Plan {
             | Measure::LogSeverity
             | Measure::Silent
             | Measure::PingLoss
-            | Measure::TargetDown => None,
+            | Measure::TargetDown
+            | Measure::JournalWait
+            | Measure::OutboxAge
+            | Measure::DataDirectoryUsed => None,
         };
         if let Some(value) = whole_host {
             found("", value);
@@ -290,9 +293,13 @@ impl Plan {
             | Measure::RaidMissing
             | Measure::ConntrackUsed
             | Measure::FileHandlesUsed => self.subjects.series(measure, subject),
-            Measure::Silent | Measure::NewLogLine | Measure::LogRate | Measure::LogSeverity => {
-                String::new()
-            }
+            Measure::Silent
+            | Measure::NewLogLine
+            | Measure::LogRate
+            | Measure::LogSeverity
+            | Measure::JournalWait
+            | Measure::OutboxAge
+            | Measure::DataDirectoryUsed => String::new(),
         }
     }
 
@@ -338,7 +345,10 @@ impl Plan {
             | Measure::LogRate
             | Measure::LogSeverity
             | Measure::PingLoss
-            | Measure::TargetDown => None,
+            | Measure::TargetDown
+            | Measure::JournalWait
+            | Measure::OutboxAge
+            | Measure::DataDirectoryUsed => None,
         }
     }
 

@@ -2,11 +2,13 @@
 
 use dawnwatch_proto::probe::DOWN_PROBES;
 
+use super::absence::seconds_as_ms;
 use super::growth::WINDOW_MS;
 use super::novelty;
 use super::rate::FLOOR;
 use super::reach::NEVER_MS;
 use crate::config::{Measure, Rule};
+use crate::own::vitals::{self, FULL_DAYS};
 use crate::words;
 
 /// What is wrong, in a few words: `/data 96.2 % full`.
@@ -49,6 +51,9 @@ pub(crate) fn phrase(measure: Measure, subject: &str, value: f64) -> String {
         Measure::LogSeverity => "log line got worse".to_owned(),
         Measure::PingLoss => format!("loses {share} of pings"),
         Measure::TargetDown => "does not answer".to_owned(),
+        Measure::JournalWait => "journal is slow".to_owned(),
+        Measure::OutboxAge => "messages do not leave the server".to_owned(),
+        Measure::DataDirectoryUsed => format!("data directory {share} full"),
     }
 }
 
@@ -79,7 +84,9 @@ pub(crate) fn bound(rule: &Rule) -> String {
         | Measure::FileHandlesUsed
         | Measure::Silent
         | Measure::PingLoss
-        | Measure::TargetDown => words::percent(rule.bound),
+        | Measure::TargetDown
+        | Measure::DataDirectoryUsed => words::percent(rule.bound),
+        Measure::JournalWait | Measure::OutboxAge => seconds(rule.bound),
     };
     format!(" (bound {bound})")
 }
@@ -121,7 +128,13 @@ pub(crate) fn condition(rule: &Rule) -> String {
         | Measure::LogRate
         | Measure::LogSeverity
         | Measure::TargetDown
-        | Measure::PingLoss => String::new(),
+        | Measure::PingLoss
+        | Measure::OutboxAge
+        | Measure::DataDirectoryUsed => String::new(),
+        Measure::JournalWait => {
+            let long = seconds(rule.bound);
+            format!("what comes in takes the server over {long} to make durable,")
+        }
     };
     if rule.hold_seconds == 0 {
         return what;
@@ -171,8 +184,28 @@ fn whole_condition(rule: &Rule) -> Option<String> {
         Measure::PingLoss => {
             format!("{bound} of the pings of the last minutes lost, or far more than usual")
         }
+        Measure::OutboxAge => {
+            format!(
+                "a message waits over {} to be delivered",
+                seconds(rule.bound)
+            )
+        }
+        Measure::DataDirectoryUsed => {
+            let (warning, critical) = vitals::free(rule);
+            format!(
+                "the data directory is full within {FULL_DAYS:.0} d at its present growth, or less than {} of it is free; under {} critical",
+                words::percent(warning),
+                words::percent(critical)
+            )
+        }
         _ => return None,
     })
+}
+
+/// A length of time that a rule has in seconds.
+pub(crate) fn seconds(seconds: f64) -> String {
+    let ms = seconds_as_ms(seconds);
+    words::duration(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
 fn window() -> String {

@@ -109,7 +109,10 @@ impl Subjects {
                 | Measure::LogRate
                 | Measure::LogSeverity
                 | Measure::PingLoss
-                | Measure::TargetDown => None,
+                | Measure::TargetDown
+                | Measure::JournalWait
+                | Measure::OutboxAge
+                | Measure::DataDirectoryUsed => None,
             };
             if let Some(value) = value {
                 found(&subject.name, value);
@@ -158,7 +161,10 @@ impl Subjects {
             | Measure::LogRate
             | Measure::LogSeverity
             | Measure::PingLoss
-            | Measure::TargetDown => &[],
+            | Measure::TargetDown
+            | Measure::JournalWait
+            | Measure::OutboxAge
+            | Measure::DataDirectoryUsed => &[],
         }
     }
 }

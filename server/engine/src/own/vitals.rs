@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use dawnwatch_proto::review::Severity;
 use serde::{Deserialize, Serialize};
 
-use crate::detect::Anomaly;
-use crate::detect::absence::host_anomaly;
+use crate::config::{Measure, Rule};
+use crate::detect::absence::{host_anomaly, seconds_as_ms};
+use crate::detect::{Anomaly, phrase};
 use crate::engine::{Engine, Out};
 use crate::input::At;
 use crate::vitals::Vitals;
@@ -16,38 +17,13 @@ const JOURNAL_SLOW: &str = "journal_slow";
 const OUTBOX_OLD: &str = "outbox_old";
 const SERVER_DISK: &str = "server_disk";
 
-/// The rules as their table shows them: name, condition, severity.
-pub(crate) const RULES: [(&str, &str, Severity); 3] = [
-    (
-        JOURNAL_SLOW,
-        "what comes in takes the server over 2 s to make durable, for 1 m",
-        Severity::Warning,
-    ),
-    (
-        OUTBOX_OLD,
-        "a message waits over 15 m to be delivered",
-        Severity::Warning,
-    ),
-    (
-        SERVER_DISK,
-        "the data directory is full within 7 d at its present growth, or less than 10 % of it is free; under 5 % critical",
-        Severity::Warning,
-    ),
-];
+/// What is said of an alert whose rule was turned off.
+const OFF: &str = "the rule is off";
 
-/// Slower than this the journal holds up acknowledgements that people wait for.
-const SLOW_MS: u64 = 2_000;
-/// One slow sync is a burst of writing; this long it is the disk.
-const SLOW_HOLD_MS: u64 = 60_000;
-/// Retries mend most failures before this; after it somebody has missed something.
-const OUTBOX_OLD_MS: u64 = 15 * 60_000;
-/// Free share below which the data directory needs somebody, and needs somebody tonight.
-const FREE_WARNING: f64 = 0.10;
-const FREE_CRITICAL: f64 = 0.05;
-/// More than the bound by this much ends it: free space moves to and fro with every hour's file.
-const FREE_BACK: f64 = 0.01;
+/// Of the free share at which the data directory needs somebody, so much is left when it needs somebody tonight.
+const CRITICAL_OF_WARNING: f64 = 0.5;
 /// Full within this many days is worth a word today; more is believed only when it is a day beyond.
-const FULL_DAYS: f64 = 7.0;
+pub(crate) const FULL_DAYS: f64 = 7.0;
 const FULL_DAYS_BACK: f64 = 8.0;
 /// Used space is noted this often, so often: two days, in which a nightly job shows as what it is.
 const MARK_EVERY_MS: u64 = 3_600_000;
@@ -81,21 +57,37 @@ struct Forecast {
 impl Engine {
     /// The server looked at itself.
     pub(crate) fn vitals(&mut self, at: At, vitals: &Vitals, out: &mut Out) {
-        self.journal_slow(at, vitals, out);
-        self.outbox_old(at, vitals, out);
+        match self.own_rule(Measure::JournalWait) {
+            Some(rule) => self.journal_slow(&rule, at, vitals, out),
+            None => self.about_server(JOURNAL_SLOW, None, at, OFF, out),
+        }
+        match self.own_rule(Measure::OutboxAge) {
+            Some(rule) => self.outbox_old(&rule, at, vitals, out),
+            None => self.about_server(OUTBOX_OLD, None, at, OFF, out),
+        }
         if vitals.size_bytes > 0 {
             self.state.strain.mark(at.boot_ms, vitals);
-            self.server_disk(at, vitals, out);
+            match self.own_rule(Measure::DataDirectoryUsed) {
+                Some(rule) => self.server_disk(&rule, at, vitals, out),
+                None => self.about_server(SERVER_DISK, None, at, OFF, out),
+            }
         }
     }
 
-    fn journal_slow(&mut self, at: At, vitals: &Vitals, out: &mut Out) {
+    fn own_rule(&self, measure: Measure) -> Option<Rule> {
+        let mut rules = self.state.config.rules.iter();
+        rules
+            .find(|rule| rule.enabled && rule.measure == measure)
+            .cloned()
+    }
+
+    fn journal_slow(&mut self, rule: &Rule, at: At, vitals: &Vitals, out: &mut Out) {
         let took_ms = vitals.lag_ms.max(vitals.sync_max_us / 1_000);
         let strain = &mut self.state.strain;
-        if took_ms <= SLOW_MS {
+        if took_ms <= seconds_as_ms(rule.bound) {
             strain.slow_ms = None;
             let since = *strain.calm_ms.get_or_insert(at.boot_ms);
-            if at.boot_ms - since >= SLOW_HOLD_MS {
+            if at.boot_ms - since >= u64::from(rule.clear_seconds) * 1_000 {
                 self.about_server(JOURNAL_SLOW, None, at, "the journal keeps up again", out);
             }
             return;
@@ -103,22 +95,25 @@ impl Engine {
         strain.calm_ms = None;
         let since = *strain.slow_ms.get_or_insert(at.boot_ms);
         let held_ms = at.boot_ms - since;
-        if held_ms < SLOW_HOLD_MS || self.state.server_alerts.contains_key(JOURNAL_SLOW) {
+        let hold_ms = u64::from(rule.hold_seconds) * 1_000;
+        if held_ms < hold_ms || self.state.server_alerts.contains_key(JOURNAL_SLOW) {
             return;
         }
         let why = format!(
-            "the longest wait of the last 10 s was {}, the longest sync {} (bound 2 s for 1 m); {} wait: the disk under the data directory is too slow or at fault",
+            "the longest wait of the last 10 s was {}, the longest sync {} (bound {} for {}); {} wait: the disk under the data directory is too slow or at fault",
             seconds(vitals.lag_ms),
             seconds(vitals.sync_max_us / 1_000),
+            phrase::seconds(rule.bound),
+            phrase::seconds(f64::from(rule.hold_seconds)),
             count(vitals.queue_inputs, "input"),
         );
         let what = "journal is slow: what comes in waits for the disk".to_owned();
-        let found = own(JOURNAL_SLOW, Severity::Warning, at, held_ms, what, why);
+        let found = own(JOURNAL_SLOW, rule.severity, at, held_ms, what, why);
         self.about_server(JOURNAL_SLOW, Some(found), at, "", out);
     }
 
-    fn outbox_old(&mut self, at: At, vitals: &Vitals, out: &mut Out) {
-        if vitals.outbox == 0 || vitals.outbox_oldest_ms <= OUTBOX_OLD_MS {
+    fn outbox_old(&mut self, rule: &Rule, at: At, vitals: &Vitals, out: &mut Out) {
+        if vitals.outbox == 0 || vitals.outbox_oldest_ms <= seconds_as_ms(rule.bound) {
             return self.about_server(OUTBOX_OLD, None, at, "nothing waits that long", out);
         }
         if self.state.server_alerts.contains_key(OUTBOX_OLD) {
@@ -126,18 +121,19 @@ impl Engine {
         }
         let waited = i64::try_from(vitals.outbox_oldest_ms).unwrap_or(i64::MAX);
         let why = format!(
-            "{} not delivered, the oldest for {} (bound 15 m): look at the channels",
+            "{} not delivered, the oldest for {} (bound {}): look at the channels",
             count(vitals.outbox, "message"),
             words::duration(waited),
+            phrase::seconds(rule.bound),
         );
         let what = "messages do not leave the server".to_owned();
         let held_ms = vitals.outbox_oldest_ms;
-        let found = own(OUTBOX_OLD, Severity::Warning, at, held_ms, what, why);
+        let found = own(OUTBOX_OLD, rule.severity, at, held_ms, what, why);
         self.about_server(OUTBOX_OLD, Some(found), at, "", out);
     }
 
     /// One alert, whichever is worst: two lines about one disk would say no more.
-    fn server_disk(&mut self, at: At, vitals: &Vitals, out: &mut Out) {
+    fn server_disk(&mut self, rule: &Rule, at: At, vitals: &Vitals, out: &mut Out) {
         let known = self.state.server_alerts.get(SERVER_DISK);
         let known = known.and_then(|known| self.state.incidents.alert(*known));
         // Where it fires already it ends a little later than it began.
@@ -145,24 +141,27 @@ impl Engine {
             (true, alert.severity == Severity::Critical)
         });
         let free = vitals.free_bytes as f64 / vitals.size_bytes as f64;
-        let below = |bound: f64, fires: bool| free < bound + if fires { FREE_BACK } else { 0.0 };
+        // More than the bound by this much ends it: free space moves to and fro with every hour's file.
+        let back = (rule.bound - rule.clear).max(0.0);
+        let (warning, critical) = self::free(rule);
+        let below = |bound: f64, fires: bool| free < bound + if fires { back } else { 0.0 };
         let left = || {
             let (free, size) = (vitals.free_bytes as f64, vitals.size_bytes as f64);
             format!("{} free of {}", words::bytes(free), words::bytes(size))
         };
-        let (severity, what, why) = if below(FREE_CRITICAL, pages) {
-            let what = "data directory less than 5 % free";
+        let (severity, what, why) = if below(critical, pages) {
+            let what = format!("data directory less than {} free", words::percent(critical));
             let why = format!(
                 "{}; when it is full nothing that agents bring is taken in",
                 left()
             );
-            (Severity::Critical, what.to_owned(), why)
-        } else if below(FREE_WARNING, warns) {
-            let what = "data directory less than 10 % free";
-            (Severity::Warning, what.to_owned(), left())
+            (Severity::Critical, what, why)
+        } else if below(warning, warns) {
+            let what = format!("data directory less than {} free", words::percent(warning));
+            (rule.severity, what, left())
         } else if let Some(forecast) = self.state.strain.forecast(vitals.free_bytes, warns) {
             let why = format!("{}; by what it grew by in most of the last hours", left());
-            (Severity::Warning, forecast.words(), why)
+            (rule.severity, forecast.words(), why)
         } else {
             let over = "there is room in the data directory";
             return self.about_server(SERVER_DISK, None, at, over, out);
@@ -170,6 +169,12 @@ impl Engine {
         let found = own(SERVER_DISK, severity, at, 0, what, why);
         self.about_server(SERVER_DISK, Some(found), at, "", out);
     }
+}
+
+/// The free shares below which the data directory needs somebody, and needs somebody tonight.
+pub(crate) fn free(rule: &Rule) -> (f64, f64) {
+    let warning = 1.0 - rule.bound;
+    (warning, warning * CRITICAL_OF_WARNING)
 }
 
 impl Strain {
