@@ -396,12 +396,12 @@ mod tests {
         let (tick, schema) = sample::tick(now.boot_ms);
         shared.tick(tick, &schema);
         course.fill(shared, now).unwrap();
-        loop {
-            match course.next_message().expect("a batch").body {
-                Some(from_agent::Body::Batch(batch)) => return batch.most_ms,
-                Some(_) | None => {}
-            }
-        }
+        let messages = std::iter::from_fn(|| course.next_message());
+        let mut batches = messages.filter_map(|message| match message.body {
+            Some(from_agent::Body::Batch(batch)) => Some(batch.most_ms),
+            Some(_) | None => None,
+        });
+        batches.next().flatten()
     }
 
     fn ack(course: &mut Course, shared: &Shared, least_ms: Option<i64>, server_ms: i64, now: Now) {
