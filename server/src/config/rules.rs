@@ -164,6 +164,21 @@ fn share(bound: f64) -> Result<(), (String, String)> {
     ))
 }
 
+/// The mildest severity of log lines that counts.
+fn syslog_severity(bound: f64) -> Result<(), (String, String)> {
+    let severities = [0.0, 1.0, 2.0, 3.0, 4.0];
+    if severities
+        .iter()
+        .any(|one: &f64| one.total_cmp(&bound).is_eq())
+    {
+        return Ok(());
+    }
+    Err((
+        "a syslog severity from 0 (emergency) to 4 (warning) is wanted".to_owned(),
+        "the default is 4; 3 leaves warnings out".to_owned(),
+    ))
+}
+
 /// Whether a bound makes sense for a measure; else why not, and what to write.
 fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
     let within = |from: f64, to: f64, why: String, hint: &str| {
@@ -215,19 +230,7 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
             "this rule knows only yes and no".to_owned(),
             "leave it out; enabled = false turns the rule off".to_owned(),
         )),
-        Measure::NewLogLine => {
-            let severities = [0.0, 1.0, 2.0, 3.0, 4.0];
-            if severities
-                .iter()
-                .any(|one: &f64| one.total_cmp(&bound).is_eq())
-            {
-                return Ok(());
-            }
-            Err((
-                "a syslog severity from 0 (emergency) to 4 (warning) is wanted".to_owned(),
-                "the default is 4; 3 leaves warnings out".to_owned(),
-            ))
-        }
+        Measure::NewLogLine => syslog_severity(bound),
         Measure::LogRate => {
             let why = "2 to 1000 times the usual are possible".to_owned();
             within(LOG_TIMES_MIN, LOG_TIMES_MAX, why, "the default is 4")

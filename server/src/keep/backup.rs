@@ -28,7 +28,7 @@ use crate::verify::Progress;
 const NOTE: &str = "DAWNWATCH-BACKUP";
 
 /// In a data directory while a backup is put back into it, and locked by who does: without it half of the data would look like a whole.
-const HALF: &str = "restoring";
+pub(super) const HALF: &str = "restoring";
 
 /// Bytes that are read at once.
 const CHUNK: usize = 256 * 1024;
@@ -497,6 +497,15 @@ mod tests {
         let manifest = restore(&to, &back, &mut |_| {}).unwrap();
         assert_eq!(manifest.until, first.until);
         assert!(sound(&back));
+        // As if it had been killed before its last step.
+        fs::write(back.join(HALF), "").unwrap();
+        let half = verify::verify(&back, &mut |_| {}).unwrap();
+        let mut whats = half.damages.iter().map(|damage| damage.what.as_str());
+        assert!(whats.any(|what| what == "a restore was cut off"));
+        assert!(backup(&back, &dir.path().join("no"), now(), &mut |_| {}).is_err());
+        fs::write(back.join("journal/half"), "x").unwrap();
+        restore(&to, &back, &mut |_| {}).unwrap();
+        assert!(sound(&back) && !back.join("journal/half").exists());
         for room in super::super::files::ROOMS {
             for held in super::super::files::list(&data, room).unwrap() {
                 let (a, b) = (

@@ -24,12 +24,13 @@ pub const LOG_SEGMENTS: [(&str, u64); 2] = [
 
 /// Files in the data directory itself that belong to it and hold nothing that has to be checked: locks, sockets, marks, secrets shown
 /// once, and what people write.
-pub const BESIDE: [&str; 10] = [
+pub const BESIDE: [&str; 11] = [
     "LOCK",
     "api.sock",
     "clean",
     "version",
     "restored",
+    "restoring",
     "first-join",
     "first-admin",
     "dawnwatch.toml",

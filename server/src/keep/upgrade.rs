@@ -142,6 +142,16 @@ pub fn begin(data: &Path, now: Timestamp) -> Result<Begun, UpgradeError> {
     })
 }
 
+/// The mark of a restore or a rollback that was cut off, and what that means; none where there is none.
+#[must_use]
+pub fn cut_off(data: &Path) -> Option<(&'static str, &'static str)> {
+    let rollback = [LEAVING, RETURNING].into_iter();
+    let mut marks = rollback.map(|mark| (mark, "a rollback was cut off"));
+    let rollback = marks.find(|(mark, _)| data.join(mark).exists());
+    let restore = super::backup::is_half_restored(data);
+    rollback.or(restore.then_some((super::backup::HALF, "a restore was cut off")))
+}
+
 /// Puts a snapshot where the way back begins, in the place of an earlier one.
 fn keep(data: &Path) -> Result<(), Error> {
     let (tmp, old) = (
@@ -470,6 +480,9 @@ mod tests {
         .unwrap();
         let refused = begin(dir.path(), at(0)).unwrap_err();
         assert!(matches!(refused, UpgradeError::Midway), "{refused}");
+        let found = verify::verify(dir.path(), &mut |_| {}).unwrap();
+        let mut whats = found.damages.iter().map(|damage| damage.what.as_str());
+        assert!(whats.any(|what| what == "a rollback was cut off"));
         rollback(dir.path()).unwrap();
         assert_eq!(contents(dir.path()).len(), before.len());
         sound(dir.path());

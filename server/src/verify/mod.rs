@@ -30,6 +30,7 @@ use dawnwatch_proto::untrusted::term;
 
 use crate::keep::clean::Clean;
 use crate::keep::files::{self, BESIDE, DERIVED, Held, ROOMS};
+use crate::keep::upgrade;
 pub(crate) use history::span;
 pub use hour::{Hour, hour};
 pub use report::{Cost, Damage, Report};
@@ -134,6 +135,7 @@ struct Look<'a> {
 impl Look<'_> {
     fn run(&mut self, all: &[Held]) {
         self.unknown(all);
+        self.cut_off();
         self.since_the_stop();
         self.identity();
         // The order in which a running server goes on: what is read later may know more, never less.
@@ -163,10 +165,20 @@ impl Look<'_> {
         names.sort();
         for name in names {
             let known = [&ROOMS[..], &BESIDE[..], &DERIVED[..]].concat();
-            let aside = name.starts_with(crate::keep::upgrade::AFTER);
+            let aside = [upgrade::AFTER, upgrade::BEFORE];
+            let aside = aside.iter().any(|aside| name.starts_with(aside));
             if !known.contains(&name.as_str()) && !aside && !files::is_unfinished(&name) {
                 self.report.unknown(term(&name));
             }
+        }
+    }
+
+    /// Says that a restore or a rollback was cut off: whatever is there is sound, and not all of it.
+    fn cut_off(&mut self) {
+        if let Some((mark, what)) = upgrade::cut_off(self.data) {
+            let cure = "run that command again";
+            let damage = Damage::of(mark, "", what.to_owned(), Cost::State, cure);
+            self.report.damage(damage);
         }
     }
 
