@@ -33,6 +33,8 @@ pub(crate) struct HostClock {
     applied_ms: i64,
     /// The last stamp given out.
     last: Option<Timestamp>,
+    /// The last one that was "now", for the clock was ahead of it.
+    ahead: Option<Timestamp>,
 }
 
 impl HostClock {
@@ -88,13 +90,23 @@ impl HostClock {
     /// The corrected time of a tick or event: strictly rising, unless a clock was set back.
     pub(crate) fn stamp(&mut self, agent: Timestamp, wall: Timestamp) -> Timestamp {
         let stamp = self.corrected(agent, wall);
-        let stamp = match self.last {
+        // A backlog may tell of a clock that was years ahead, then right, then ahead again, all in one moment of the server.
+        let is_ahead = stamp == add_ms(wall, AHEAD_MS);
+        let last = if is_ahead {
+            self.last.max(self.ahead)
+        } else {
+            self.last
+        };
+        let stamp = match last {
             Some(last) if stamp <= last && ms_between(stamp, last) <= FALL_BACK_MS => {
                 add_ms(last, 1)
             }
             Some(_) | None => stamp,
         };
         self.last = Some(stamp);
+        if is_ahead {
+            self.ahead = Some(stamp);
+        }
         stamp
     }
 
@@ -207,6 +219,16 @@ mod tests {
             stamps.push(clock.stamp(at(1_000_000_000 + tick), at(0)));
         }
         assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_again_shares_no_moment_with_its_first_time() {
+        let mut clock = HostClock::default();
+        let mut stamps = Vec::new();
+        for agent_ms in [1_000_000_000, 1_000_000_001, -90_000, 1_000_000_002] {
+            stamps.push(ms_between(at(0), clock.stamp(at(agent_ms), at(0))));
+        }
+        assert_eq!(stamps, [AHEAD_MS, AHEAD_MS + 1, -90_000, AHEAD_MS + 2]);
     }
 
     #[test]

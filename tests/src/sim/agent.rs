@@ -84,8 +84,10 @@ pub(super) struct Agent {
     unsure: u64,
     /// Faults of the disk that had fired at the last sync.
     fired: u64,
-    /// Whether a fault fired since the sync before that: what it cost may be counted in memory alone.
+    /// Whether a fault fired since the sync before that, or the disk was full: what it cost may be counted in memory alone.
     is_shaken: bool,
+    /// Whether the disk was full at some time since the last sync.
+    was_full: bool,
 }
 
 impl Agent {
@@ -111,6 +113,7 @@ impl Agent {
             unsure: 0,
             fired: 0,
             is_shaken: false,
+            was_full: false,
         }
     }
 
@@ -185,6 +188,7 @@ impl Agent {
 
     /// Does what is due: a tick, an event now and then, a sync.
     pub(super) fn work(&mut self, now: Now, now_ms: u64, chance: &mut Chance) {
+        self.was_full |= self.room_ms > 0;
         let syncs = self.disk.fired(Call::Sync);
         self.measure(now, now_ms, chance);
         self.sync(now_ms);
@@ -226,10 +230,10 @@ impl Agent {
             life.syncs_ms = now_ms + SYNC_MS;
             life.shared.sync();
             let fired = self.fired();
-            if fired == self.fired {
+            self.is_shaken = fired != self.fired || std::mem::take(&mut self.was_full);
+            if !self.is_shaken {
                 self.unsure = 0;
             }
-            self.is_shaken = fired != self.fired;
             self.fired = fired;
         }
     }
@@ -244,7 +248,7 @@ impl Agent {
 
     /// Killed by SIGKILL: what the disk was handed stays.
     pub(super) fn kill(&mut self) {
-        let is_shaken = self.is_shaken || self.fired() != self.fired;
+        let is_shaken = self.is_shaken || self.was_full || self.fired() != self.fired;
         if self.life.take().is_some() && is_shaken {
             // What a failing disk did not take was counted in memory alone.
             self.may_lack += self.unsure;
