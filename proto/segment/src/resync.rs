@@ -147,17 +147,14 @@ fn prove(
     }
     let next = position.saturating_add(1);
     let behind = offset.saturating_add(wide(frame_bytes));
-    let followed = match lost.end {
-        Some(end) if next >= end => true,
-        Some(_) => window.frame(behind, next)?.is_some(),
-        None => {
-            window.frame(behind, next)?.is_some()
-                || window
-                    .get(behind, FRAME_HEADER_BYTES)?
-                    .iter()
-                    .all(|b| *b == 0)
-        }
-    };
+    // Zeros may be the end, or a page that the disk lost. They count in every segment: what was found while this one was the
+    // last must be found when another follows.
+    let followed = lost.end.is_some_and(|end| next >= end)
+        || window.frame(behind, next)?.is_some()
+        || window
+            .get(behind, FRAME_HEADER_BYTES)?
+            .iter()
+            .all(|b| *b == 0);
     Ok(if followed { found } else { None })
 }
 

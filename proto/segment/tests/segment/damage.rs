@@ -216,6 +216,22 @@ fn a_zeroed_page_costs_the_frames_in_it() {
     }
 }
 
+/// Found by noise: a frame between lost ones and zeros was there while its segment was the last, and gone when another followed.
+#[test]
+fn a_lone_frame_before_zeros_stays_when_the_log_goes_on() {
+    let sample = sample(&payloads(5), 64 << 10, false);
+    let mut files = sample.files.clone();
+    let bytes = &mut files[0].1;
+    // Without its header the segment is kept as it is, and the log goes on in another.
+    bytes[1] = b'?';
+    let at = |frame: usize| sample.places[frame].1.clone();
+    bytes[at(0).start..at(1).end].fill(0xff);
+    bytes[at(3)].fill(0);
+    let left = [sample.frames[2].clone(), sample.frames[4].clone()];
+    assert_eq!(see_all(&disk_of(&files), 1).frames, left);
+    opens_with(&files, &left, 64 << 10, "a lone frame");
+}
+
 #[test]
 fn a_missing_segment_is_reported_with_its_positions() {
     let sample = sample(&payloads(30), 200, false);
