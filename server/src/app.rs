@@ -148,7 +148,6 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     let mut threads = Threads::start(journal, rx, release, recovered.watch, inbox)?;
     let mut signals = Signals::listen()?;
     start::introduce(&options, &settings, &identity, &tx, at, damage).await;
-    // What they find is said of this run: the start ends what the last one said.
     threads.running.extend(background::start(background::With {
         disk: &disk,
         data: &options.data,

@@ -28,6 +28,7 @@ pub(super) struct With<'a> {
 }
 
 /// Starts those who erase and who look for damage; they end soon after the server is told to stop.
+/// After the engine heard of the start, which ends what the last run said: what they find is said of this one.
 pub(super) fn start(with: With<'_>) -> Result<[JoinHandle<()>; 2], Failed> {
     let eraser = Eraser {
         disk: Arc::clone(with.disk),
