@@ -253,11 +253,38 @@ fn damage_is_found_told_and_stops_no_start() {
 fn an_earlier_version_refuses_later_data_and_rollback_leads_back() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("server");
-    Server::start(&data, &ServerOptions::default()).stop();
+    let port = free_port();
+    let options = ServerOptions {
+        listen: Some(port),
+        ..ServerOptions::default()
+    };
+    let some = |server: &Server, host: &str, least: usize| {
+        until_true("samples", SOON, || points(server, host).len() >= least);
+        points(server, host)
+    };
+    let join = |server: &Server, host: &str| {
+        let token = server.token(1);
+        let state = dir.path().join(host);
+        let mut agent = Agent::join(&state, host, server.address, &token.join);
+        agent.configure(TICK_MS, "");
+        agent.start();
+        agent
+    };
+    let mut server = Server::start(&data, &options);
+    let mut early = join(&server, "web01");
+    some(&server, "web01", 20);
+    early.stop();
+    let before = points(&server, "web01");
+    server.stop();
+    drop(server);
     // As if 9.0 had started on it after us: it kept the way back, and writes a format that we do not know.
     let own = fs::read_to_string(data.join("version")).expect("the version");
     rewrite_version(&data, &own.replace("server 0", "server 00"));
-    Server::start(&data, &ServerOptions::default()).stop();
+    let mut server = Server::start(&data, &options);
+    let mut late = join(&server, "web02");
+    some(&server, "web02", 5);
+    server.stop();
+    drop(server);
     assert!(
         data.join("pre-upgrade/journal").is_dir(),
         "another version keeps the way back"
@@ -277,9 +304,21 @@ fn an_earlier_version_refuses_later_data_and_rollback_leads_back() {
     assert!(data.join("after-upgrade/journal").is_dir());
     let sound = care(&data, &["verify"]);
     assert_eq!(sound.status.code(), Some(0), "{}", text(&sound));
-    let mut server = Server::start(&data, &ServerOptions::default());
+    let mut server = Server::start(&data, &options);
     let in_use = care(&data, &["rollback"]);
     assert_eq!(in_use.status.code(), Some(73), "{}", text(&in_use));
+    // What came in before is there, and hosts go on, also the one that joined since.
+    let kept = points(&server, "web01");
+    assert!(
+        before.iter().all(|point| kept.contains(point)),
+        "samples are gone"
+    );
+    early.start();
+    some(&server, "web01", before.len() + 5);
+    let had = points(&server, "web02").len();
+    some(&server, "web02", had + 5);
+    late.stop();
+    early.stop();
     server.stop();
 }
 
