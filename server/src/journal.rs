@@ -228,6 +228,17 @@ impl Journal {
                 first
             };
             self.gauges.taken(empty_ms, inbox.len());
+            // All that came before it is durable: who comes back after a restart need not wait for the next sync.
+            let first = match first {
+                Submit::Held(host, epochs, reply) => {
+                    self.answer(host, &epochs, reply);
+                    continue;
+                }
+                first @ (Submit::Input(..)
+                | Submit::Stream(..)
+                | Submit::Rotate(_)
+                | Submit::Stop) => first,
+            };
             let due = last_sync + u64::try_from(SYNC_EVERY.as_millis()).unwrap_or(0);
             let now = self.clock.boot_ms();
             if now < due && inbox.len() < QUEUE / 2 {
@@ -349,10 +360,16 @@ impl Journal {
             }
         }
         for (host, epochs, reply) in pending.asked {
-            let held = epochs.iter().map(|epoch| self.held.last(host, *epoch));
-            let _ = reply.send(held.collect());
+            self.answer(host, &epochs, reply);
         }
         Ok(())
+    }
+
+    /// Says what is held of a host; of nothing that waits, so that the answer is an acknowledgement.
+    fn answer(&self, host: HostId, epochs: &[u64], reply: oneshot::Sender<Vec<u64>>) {
+        let held = epochs.iter().map(|epoch| self.held.last(host, *epoch));
+        // Who asked may have gone.
+        let _ = reply.send(held.collect());
     }
 
     /// Stamps the group, makes it durable and hands it to the watch; or takes everything back where the disk is full.
