@@ -307,7 +307,7 @@ impl Spool {
         let log = self.log.as_mut().ok_or(None)?;
         let record = self.writer.record(item, schema);
         let position = log.append(&record)?;
-        self.unsynced.count(item);
+        self.unsynced.count(item, position);
         if let Some(epoch) = self.epochs.last_mut() {
             epoch.last = position;
         }
@@ -332,7 +332,7 @@ impl Spool {
     fn begin_epoch(&mut self) -> Result<(), Error> {
         let id = self.next_id;
         self.next_id = next_id(id);
-        let mut base = 0;
+        let (mut base, mut damage) = (0, Vec::new());
         // The base is known only once the log is open; an empty segment with a wrong one is replaced.
         let mut log = loop {
             let options = Options {
@@ -346,6 +346,7 @@ impl Spool {
             if recovery.cut.is_some() {
                 tracing::debug!(?recovery, "the spool's last record was torn");
             }
+            damage.extend(recovery.damage);
             if log.next_position() - 1 == base {
                 break log;
             }
@@ -364,6 +365,15 @@ impl Spool {
                 let lost = self.unsynced.newest(gone, self.newest);
                 self.losses.count(lost, GapReason::DiskFull);
             }
+        }
+        let is_lost = |position| {
+            position > base
+                || damage
+                    .iter()
+                    .any(|(from, to)| (*from..*to).contains(&position))
+        };
+        if let Some(hidden) = self.unsynced.hidden(is_lost) {
+            self.losses.count(hidden, GapReason::DiskFull);
         }
         self.count_strays(&mut log)?;
         self.found = self.found.or(Some(base));

@@ -17,7 +17,7 @@ const SEEDS: u64 = 40;
 const SEEDS_OF_A_LIE: u64 = 40;
 
 /// Seeds beyond the usual ones that found something once, and what.
-const FOUND: [(u64, &str); 2] = [
+const FOUND: [(u64, &str); 3] = [
     (
         73,
         "a sync that fails while the spool begins a segment takes back a tick that the server has: told and counted as gone",
@@ -25,6 +25,10 @@ const FOUND: [(u64, &str); 2] = [
     (
         522,
         "a clock that was set back goes through the same hour again, and a tick meets the very millisecond of another",
+    ),
+    (
+        3_330,
+        "a failed sync takes a record that counts lost ticks, and the spool counts it as one",
     ),
 ];
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dawnwatch_proto::Item;
+use dawnwatch_proto::{Gap, Item};
 use dawnwatch_segment::{Disk, Error};
 use jiff::Timestamp;
 
@@ -50,6 +50,9 @@ impl Syncing {
     }
 }
 
+/// Gaps that are not durable yet and that are known one by one: each took a disk that failed.
+const GAPS_MAX: usize = 64;
+
 /// What a power cut would take.
 #[derive(Debug)]
 pub(super) struct Unsynced {
@@ -58,6 +61,8 @@ pub(super) struct Unsynced {
     ticks: u64,
     events: u64,
     from: Timestamp,
+    /// Gaps and their positions: a lost one takes more than itself along.
+    gaps: Vec<(u64, Gap)>,
 }
 
 impl Unsynced {
@@ -68,6 +73,7 @@ impl Unsynced {
             ticks: 0,
             events: 0,
             from,
+            gaps: Vec::new(),
         }
     }
 
@@ -76,10 +82,33 @@ impl Unsynced {
         self.position
     }
 
-    pub(super) fn count(&mut self, item: &Item) {
+    /// Takes in an item that was written at a position.
+    pub(super) fn count(&mut self, item: &Item, position: u64) {
+        if let Item::Gap(gap) = item
+            && self.gaps.len() < GAPS_MAX
+        {
+            self.gaps.push((position, gap.clone()));
+        }
         let is_tick = matches!(item, Item::Tick(_));
         self.ticks += u64::from(is_tick);
         self.events += u64::from(!is_tick);
+    }
+
+    /// What gaps at lost positions counted beyond themselves: a position that cannot be read counts as one item, whatever stood there.
+    pub(super) fn hidden(&self, is_lost: impl Fn(u64) -> bool) -> Option<Lost> {
+        let gaps = self.gaps.iter().filter(|(position, _)| is_lost(*position));
+        let hidden = gaps.map(|(_, gap)| Lost {
+            ticks: gap.ticks.saturating_sub(1),
+            events: gap.events.saturating_sub(u64::from(gap.ticks == 0)),
+            from: gap.from,
+            to: gap.to,
+        });
+        hidden.reduce(|a, b| Lost {
+            ticks: a.ticks + b.ticks,
+            events: a.events + b.events,
+            from: a.from.min(b.from),
+            to: a.to.max(b.to),
+        })
     }
 
     /// What so many of the newest items were, as far as that is known.
