@@ -147,10 +147,9 @@ fn prove(
     }
     let next = position.saturating_add(1);
     let behind = offset.saturating_add(wide(frame_bytes));
-    // Zeros may be the end, or a page that the disk lost. They count in every segment: what was found while this one was the
-    // last must be found when another follows.
-    let followed = lost.end.is_some_and(|end| next >= end)
-        || window.frame(behind, next)?.is_some()
+    // Zeros may be the end, or a page that the disk lost. The rule is the same in every segment: what is found while this one is
+    // the last must be found when another follows, and nothing else.
+    let followed = window.frame(behind, next)?.is_some()
         || window
             .get(behind, FRAME_HEADER_BYTES)?
             .iter()

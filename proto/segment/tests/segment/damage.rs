@@ -232,6 +232,25 @@ fn a_lone_frame_before_zeros_stays_when_the_log_goes_on() {
     opens_with(&files, &left, 64 << 10, "a lone frame");
 }
 
+/// Found by noise: a copy of the last frame among lost ones was taken for it once another segment followed, and those between were gone.
+#[test]
+fn a_copy_of_the_last_frame_hides_nothing_when_the_log_goes_on() {
+    let sample = sample(&payloads(8), 64 << 10, false);
+    let mut files = sample.files.clone();
+    let bytes = &mut files[0].1;
+    bytes[1] = b'?';
+    let at = |frame: usize| sample.places[frame].1.clone();
+    let (lost, copy) = (at(0).start..at(3).end, bytes[at(7)].to_vec());
+    bytes[lost.clone()].fill(0xff);
+    // As far behind as seven of the smallest frames would reach.
+    let start = lost.start + 72;
+    assert!(start + copy.len() <= lost.end);
+    bytes[start..start + copy.len()].copy_from_slice(&copy);
+    let left = sample.frames[4..].to_vec();
+    assert_eq!(see_all(&disk_of(&files), 1).frames, left);
+    opens_with(&files, &left, 64 << 10, "a copy");
+}
+
 #[test]
 fn a_missing_segment_is_reported_with_its_positions() {
     let sample = sample(&payloads(30), 200, false);

@@ -134,6 +134,10 @@ fn header(reader: &mut csv::Reader<&[u8]>) -> Result<Vec<&'static str>, Vec<Stri
     let mut columns = Vec::new();
     let mut mistakes = Vec::new();
     for given in header {
+        if mistakes.len() >= MISTAKES_MAX {
+            mistakes.push("more mistakes were not looked for".to_owned());
+            break;
+        }
         let lower = given.to_ascii_lowercase();
         match COLUMNS.iter().find(|column| **column == lower) {
             Some(column) if columns.contains(column) => {
