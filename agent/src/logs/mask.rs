@@ -80,7 +80,8 @@ impl Masked {
             self.text.push(' ');
             self.push(ANY);
         }
-        let end = self.text.trim_end().len();
+        // Only what `mark` put there: a word may be of other spaces (U+00A0, vertical tabs), and its place must stay in the text.
+        let end = self.text.trim_end_matches(' ').len();
         self.text.truncate(end);
     }
 
@@ -492,6 +493,23 @@ mod tests {
         let joined: Vec<_> = masked.words().collect();
         assert!(joined.iter().all(|word| !word.is_empty()));
         masked.text
+    }
+
+    #[test]
+    fn words_of_strange_spaces_stay_within_the_text() {
+        for space in ["\u{b}", "\u{a0}", "\u{2003}", "\u{85}", "\u{3000}"] {
+            for line in [
+                space.to_owned(),
+                format!("disk full{space}"),
+                format!("disk full {space} "),
+                format!("a{space}b={space}"),
+            ] {
+                let mut masked = Masked::default();
+                masked.set(&line);
+                let end = masked.words.last().map_or(0, |(_, to)| *to as usize);
+                assert!(end <= masked.text.len(), "{line:?}: {masked:?}");
+            }
+        }
     }
 
     #[test]
