@@ -58,6 +58,15 @@ const GAPS_MAX: usize = 64;
 pub(super) struct Unsynced {
     /// Position up to which the log is durable, as a sync on another thread found; the log itself does not hear of it.
     position: u64,
+    /// What a sync that runs makes durable, if it comes out well.
+    syncing: Part,
+    /// What was written since it began.
+    since: Part,
+}
+
+/// Items written one after the other.
+#[derive(Debug)]
+struct Part {
     ticks: u64,
     events: u64,
     from: Timestamp,
@@ -65,15 +74,24 @@ pub(super) struct Unsynced {
     gaps: Vec<(u64, Gap)>,
 }
 
+impl Part {
+    fn from(from: Timestamp) -> Part {
+        Part {
+            ticks: 0,
+            events: 0,
+            from,
+            gaps: Vec::new(),
+        }
+    }
+}
+
 impl Unsynced {
     /// Nothing yet; what comes, comes after this.
     pub(super) fn since(from: Timestamp) -> Unsynced {
         Unsynced {
             position: 0,
-            ticks: 0,
-            events: 0,
-            from,
-            gaps: Vec::new(),
+            syncing: Part::from(from),
+            since: Part::from(from),
         }
     }
 
@@ -82,27 +100,43 @@ impl Unsynced {
         self.position
     }
 
+    /// A sync of all that was written begins; what comes, comes after this. What an earlier one left open is in it.
+    fn begin(&mut self, newest: Timestamp) {
+        let begun = std::mem::replace(&mut self.since, Part::from(newest));
+        self.syncing.ticks += begun.ticks;
+        self.syncing.events += begun.events;
+        self.syncing.gaps.extend(begun.gaps);
+    }
+
+    /// The sync that was begun made the log durable up to a position.
+    fn done(&mut self, position: u64) {
+        self.position = position;
+        self.syncing = Part::from(self.since.from);
+    }
+
     /// Takes in an item that was written at a position.
     pub(super) fn count(&mut self, item: &Item, position: u64) {
         if let Item::Gap(gap) = item
-            && self.gaps.len() < GAPS_MAX
+            && self.syncing.gaps.len() + self.since.gaps.len() < GAPS_MAX
         {
-            self.gaps.push((position, gap.clone()));
+            self.since.gaps.push((position, gap.clone()));
         }
         let is_tick = matches!(item, Item::Tick(_));
-        self.ticks += u64::from(is_tick);
-        self.events += u64::from(!is_tick);
+        self.since.ticks += u64::from(is_tick);
+        self.since.events += u64::from(!is_tick);
     }
 
     /// What gaps at lost positions counted beyond themselves: a position that cannot be read counts as one item, whatever stood there.
     pub(super) fn hidden(&self, is_lost: impl Fn(u64) -> bool) -> Option<Lost> {
-        let gaps = self.gaps.iter().filter(|(position, _)| is_lost(*position));
-        let hidden = gaps.map(|(_, gap)| Lost {
-            ticks: gap.ticks.saturating_sub(1),
-            events: gap.events.saturating_sub(u64::from(gap.ticks == 0)),
-            from: gap.from,
-            to: gap.to,
-        });
+        let gaps = self.syncing.gaps.iter().chain(&self.since.gaps);
+        let hidden = gaps
+            .filter(|(position, _)| is_lost(*position))
+            .map(|(_, gap)| Lost {
+                ticks: gap.ticks.saturating_sub(1),
+                events: gap.events.saturating_sub(u64::from(gap.ticks == 0)),
+                from: gap.from,
+                to: gap.to,
+            });
         hidden.reduce(|a, b| Lost {
             ticks: a.ticks + b.ticks,
             events: a.events + b.events,
@@ -113,11 +147,11 @@ impl Unsynced {
 
     /// What so many of the newest items were, as far as that is known.
     pub(super) fn newest(&self, gone: u64, to: Timestamp) -> Lost {
-        let events = self.events.min(gone);
+        let events = (self.syncing.events + self.since.events).min(gone);
         Lost {
             ticks: gone - events,
             events,
-            from: self.from.min(to),
+            from: self.syncing.from.min(to),
             to,
         }
     }
@@ -131,17 +165,19 @@ impl Spool {
         }
     }
 
-    /// What there is to make durable, if anything.
+    /// What there is to make durable, if anything. How it came out is told to [`Spool::synced`] before the next is asked for.
     #[must_use]
-    pub fn to_sync(&self) -> Option<Syncing> {
+    pub fn to_sync(&mut self) -> Option<Syncing> {
         let log = self.log.as_ref()?;
         let position = log.next_position() - 1;
         if position <= log.durable_position().max(self.unsynced.position) {
             return None;
         }
+        let path = self.dir.join(&log.segments().last()?.name);
+        self.unsynced.begin(self.newest);
         Some(Syncing {
             disk: Arc::clone(&self.disk),
-            path: self.dir.join(&log.segments().last()?.name),
+            path,
             generation: self.generation,
             position,
         })
@@ -153,12 +189,7 @@ impl Spool {
             return;
         }
         match synced.done {
-            Ok(()) => {
-                self.unsynced = Unsynced {
-                    position: synced.position,
-                    ..Unsynced::since(self.newest)
-                };
-            }
+            Ok(()) => self.unsynced.done(synced.position),
             // The segment was delivered, or dropped, while it was being synced.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {

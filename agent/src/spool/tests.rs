@@ -684,6 +684,30 @@ fn what_a_failed_sync_took_back_has_its_times() {
     }
 }
 
+/// A record that counts lost ticks, written while another thread syncs what was before it, is not durable with it: where the
+/// next sync fails and takes it, what it counted is still counted.
+#[test]
+fn lost_ticks_counted_during_a_sync_outlive_the_failure_of_the_next() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut spool = open(&disk, LARGE, 1);
+    (1..=10).for_each(|n| tick(&mut spool, n));
+    let done = spool.to_sync().expect("ten ticks").sync();
+    for n in 11..=15 {
+        disk.fail_nth(Call::Write, 1, Failure::Enospc);
+        tick(&mut spool, n);
+    }
+    assert_eq!(disk.fired(Call::Write), 5, "five ticks were lost");
+    (16..=20).for_each(|n| tick(&mut spool, n));
+    spool.synced(done);
+    disk.fail_nth(Call::Sync, 1, Failure::Eio);
+    spool.sync();
+    assert_eq!(disk.fired(Call::Sync), 1);
+    (21..=25).for_each(|n| tick(&mut spool, n));
+    let (sum, gaps) = everything(&mut spool);
+    assert!(sum.0 < 20, "the failed sync took nothing back: {gaps:?}");
+    assert_eq!(sum.0 + sum.2, 25, "{gaps:?}");
+}
+
 /// What may happen to a file.
 #[derive(Debug, Clone)]
 enum Harm {
