@@ -50,6 +50,7 @@ fn asked(route: &str) -> Vec<String> {
         "/api/v1/history" => with(&[
             "?host=web02&series=node_load1",
             "?host=web02&series=node_load15&points=3",
+            "?host=web02&series=node_load15&form=columns",
         ]),
         "/api/v1/incidents" => with(&["", "?state=open", "?state=closed"]),
         "/api/v1/incidents/{id}" => [1, 900_001, 900_007, 900_400, 77_777]

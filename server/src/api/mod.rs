@@ -6,8 +6,10 @@
 
 pub(crate) mod answer;
 mod fleet;
+mod history;
 mod hosts;
 mod logs;
+mod points;
 pub(crate) mod read;
 mod search;
 pub(crate) mod write;
@@ -106,7 +108,7 @@ pub fn router() -> Router<Arc<State>> {
         .route("/api/v1/hosts/{name}/merge", post(hosts::merge))
         .route("/api/v1/hosts/{name}/forget", post(hosts::forget))
         .route("/api/v1/series", get(read::series))
-        .route("/api/v1/history", get(read::history))
+        .route("/api/v1/history", get(history::history))
         .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/incidents", get(read::incidents))
         .route("/api/v1/incidents/{id}", get(read::incident))

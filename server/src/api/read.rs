@@ -6,20 +6,15 @@ use axum::Json;
 use axum::extract::{Path, State as Shared};
 use dawnwatch_engine::vitals::{SERVER, SERVER_NAME};
 use dawnwatch_proto::api::{
-    Evidence, History, Host, Incident, Link, LiveReview, Missing, NightHead, Now, Rule,
+    Evidence, Host, Incident, Link, LiveReview, Missing, NightHead, Now, Rule,
 };
 use dawnwatch_proto::review::Review;
 use dawnwatch_proto::{HostId, Series};
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::State;
 use super::answer::{Answer, Failure, Query, bad, not_found, unavailable};
-use crate::history::summary::draw::Wanted;
 use crate::nights::{self, evidence};
-
-/// Most points in one answer: a terminal or a chart shows no more.
-const POINTS_MAX: usize = 11_000;
 
 pub(super) async fn now(Shared(state): Shared<Arc<State>>) -> Json<Now> {
     Json(present(&state))
@@ -170,7 +165,7 @@ pub(crate) fn find_host(state: &State, wanted: &str) -> Result<Host, Failure> {
 }
 
 /// What has series: a host, or the server itself. A host of that name goes before it.
-fn find_measured(state: &State, wanted: &str) -> Result<(HostId, String), Failure> {
+pub(super) fn find_measured(state: &State, wanted: &str) -> Result<(HostId, String), Failure> {
     match find_host(state, wanted) {
         Ok(host) => Ok((host.id, host.name)),
         Err(_) if wanted == SERVER_NAME => Ok((SERVER, wanted.to_owned())),
@@ -198,69 +193,8 @@ pub(super) async fn series(
     ))
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Span {
-    host: String,
-    series: String,
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-    points: Option<usize>,
-}
-
-pub(super) async fn history(
-    Shared(state): Shared<Arc<State>>,
-    Query(wanted): Query<Span>,
-) -> Answer<History> {
-    let (host, name) = find_measured(&state, &wanted.host)?;
-    let known = state.history.series(host);
-    let series = find_series(&known, &wanted.series)?.clone();
-    let to = wanted.to.unwrap_or_else(|| state.clock.wall());
-    let from = wanted.from.unwrap_or_else(|| {
-        to.saturating_sub(jiff::SignedDuration::from_hours(24))
-            .unwrap_or(Timestamp::MIN)
-    });
-    if from >= to {
-        return Err(bad(format!(
-            "the span from {from} to {to} is empty: give an earlier --from"
-        )));
-    }
-    let points = wanted.points.unwrap_or(POINTS_MAX).clamp(1, POINTS_MAX);
-    let zone = state.published.view().now.zone.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        // With what it sent under another name before somebody said that it is this host.
-        let mut hosts = vec![host];
-        hosts.extend(state.identity.merged_into(host));
-        let drawn = state.history.draw(&Wanted {
-            hosts: &hosts,
-            series: &series,
-            from,
-            to,
-            points,
-        });
-        for damage in &drawn.damaged {
-            tracing::warn!(host = name, damage, "part of the history cannot be read");
-        }
-        let kind = series.kind;
-        History {
-            host,
-            name,
-            series: series.to_string(),
-            kind,
-            zone,
-            points: drawn.points,
-            peaks: drawn.peaks,
-            samples: drawn.samples,
-            repeated: drawn.repeated,
-            resolution_seconds: drawn.resolution_s,
-        }
-    });
-    read.await
-        .map(Json)
-        .map_err(|_| unavailable("the history could not be read; see the server's log"))
-}
-
 /// A series by its whole notation, or by a part of it that fits only one.
-fn find_series<'a>(known: &'a [Series], wanted: &str) -> Result<&'a Series, Failure> {
+pub(super) fn find_series<'a>(known: &'a [Series], wanted: &str) -> Result<&'a Series, Failure> {
     let shown: Vec<String> = known.iter().map(Series::to_string).collect();
     if let Some(i) = shown.iter().position(|one| one == wanted) {
         return Ok(&known[i]);
@@ -359,6 +293,7 @@ fn nights_back(sealed: &[NightHead], wanted: &str) -> Result<String, Failure> {
 mod tests {
     use super::*;
     use dawnwatch_proto::Kind;
+    use jiff::Timestamp;
 
     #[test]
     fn series_are_found_by_a_part_that_fits_one() {

@@ -43,10 +43,26 @@ impl Points {
         self.repeated += other.repeated;
     }
 
-    /// The values: see `values`.
+    /// Times in milliseconds and values, none where one is missing: a gauge's own, a counter's rate a second since the point
+    /// before, which the first of all has not.
+    pub fn each(&self, kind: Kind) -> impl Iterator<Item = (i64, Option<f64>)> {
+        each(kind, self.quantum, &self.raw)
+    }
+
+    /// The same as a list.
     #[must_use]
     pub fn values(&self, kind: Kind) -> Vec<(Timestamp, Option<f64>)> {
-        values(kind, self.quantum, &self.raw)
+        let at = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+        let mut out = Vec::with_capacity(self.raw.len());
+        out.extend(self.each(kind).map(|(ms, value)| (at(ms), value)));
+        out
+    }
+
+    /// How many values [`Points::each`] has.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> usize {
+        let counted = || self.raw.iter().any(|(_, value)| *value != MISSING);
+        self.raw.len() - usize::from(kind == Kind::Counter && counted())
     }
 
     fn count_in(&mut self, quantum: Quantum) {
@@ -177,41 +193,39 @@ fn part(
     Ok(block.times_ms()?.into_iter().zip(block.column(column)?))
 }
 
+/// What a raw value is: raw * mul / div.
+pub(crate) fn scaled(raw: i64, quantum: Quantum) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "as Series::value")]
+    let raw = raw as f64;
+    raw * f64::from(quantum.0) / f64::from(quantum.1.max(1))
+}
+
 /// Turns raw points into values: a gauge's own, a counter's rate a second since the point before. A counter that fell was
 /// reset: what it shows now came since.
-fn values(kind: Kind, quantum: Quantum, raw: &[(i64, i64)]) -> Vec<(Timestamp, Option<f64>)> {
-    let scaled = |raw: i64| {
-        #[allow(clippy::cast_precision_loss, reason = "as Series::value")]
-        let raw = raw as f64;
-        raw * f64::from(quantum.0) / f64::from(quantum.1.max(1))
-    };
-    let mut out = Vec::with_capacity(raw.len());
+fn each(
+    kind: Kind,
+    quantum: Quantum,
+    raw: &[(i64, i64)],
+) -> impl Iterator<Item = (i64, Option<f64>)> {
     let mut last: Option<(i64, i64)> = None;
-    for &(time, value) in raw {
-        let at = Timestamp::from_millisecond(time).unwrap_or(Timestamp::MAX);
-        let shown = match kind {
-            _ if value == MISSING => None,
-            Kind::Gauge => Some(scaled(value)),
-            Kind::Counter => last.map(|(before, from)| {
-                let grown = if value >= from {
-                    value.wrapping_sub(from)
-                } else {
-                    value
-                };
-                #[allow(clippy::cast_precision_loss, reason = "a span of milliseconds")]
-                let seconds = (time - before) as f64 / 1_000.0;
-                scaled(grown) / seconds
-            }),
+    raw.iter().filter_map(move |&(time, value)| {
+        if value == MISSING {
+            return Some((time, None));
+        }
+        if kind == Kind::Gauge {
+            return Some((time, Some(scaled(value, quantum))));
+        }
+        // The first of a counter is no rate yet.
+        let (before, from) = last.replace((time, value))?;
+        let grown = if value >= from {
+            value.wrapping_sub(from)
+        } else {
+            value
         };
-        if value != MISSING {
-            last = Some((time, value));
-        }
-        let first_of_counter = kind == Kind::Counter && shown.is_none() && value != MISSING;
-        if !first_of_counter {
-            out.push((at, shown));
-        }
-    }
-    out
+        #[allow(clippy::cast_precision_loss, reason = "a span of milliseconds")]
+        let seconds = (time - before) as f64 / 1_000.0;
+        Some((time, Some(scaled(grown, quantum) / seconds)))
+    })
 }
 
 /// Points of a series, thinned or not.
@@ -299,7 +313,15 @@ mod tests {
             (at(30_000), Some(0.5)),
             (at(40_000), Some(0.5)),
         ];
-        assert_eq!(values(Kind::Counter, (1, 100), &raw), want);
+        let points = Points {
+            raw: raw.to_vec(),
+            quantum: (1, 100),
+            damaged: Vec::new(),
+            repeated: 0,
+        };
+        assert_eq!(points.values(Kind::Counter), want);
+        assert_eq!(points.count(Kind::Counter), want.len());
+        assert_eq!(points.count(Kind::Gauge), raw.len());
     }
 
     #[test]

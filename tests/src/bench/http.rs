@@ -11,6 +11,9 @@ use anyhow::Context as _;
 /// Nothing that is asked here takes longer.
 const WITHIN: Duration = Duration::from_secs(120);
 
+/// Room for what came: an answer of some hundred KB is read in few calls.
+const READ_BYTES: usize = 64 * 1024;
+
 /// Who is asked.
 #[derive(Debug, Clone)]
 pub enum To {
@@ -67,6 +70,97 @@ fn whole(mut stream: impl Read + Write, path: &str) -> anyhow::Result<(u16, Vec<
 fn status(head: &str) -> anyhow::Result<u16> {
     let word = head.split(' ').nth(1).context("an answer has a status")?;
     Ok(word.parse()?)
+}
+
+/// A stream of either kind.
+trait Stream: Read + Write + Send + std::fmt::Debug {}
+
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
+
+/// A connection that is kept, for one GET after the other, as programs and browsers do.
+#[derive(Debug)]
+pub struct Open {
+    stream: BufReader<Box<dyn Stream>>,
+    body: Vec<u8>,
+}
+
+impl Open {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Where nobody listens.
+    pub fn new(to: &To) -> anyhow::Result<Open> {
+        let stream: Box<dyn Stream> = match to {
+            To::Tcp(address) => {
+                let stream = TcpStream::connect(address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(WITHIN))?;
+                Box::new(stream)
+            }
+            To::Unix(socket) => {
+                let stream = UnixStream::connect(socket)?;
+                stream.set_read_timeout(Some(WITHIN))?;
+                Box::new(stream)
+            }
+        };
+        Ok(Open {
+            stream: BufReader::with_capacity(READ_BYTES, stream),
+            body: Vec::new(),
+        })
+    }
+
+    /// The body of an answer that is 200.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn body(&mut self, path: &str) -> anyhow::Result<&[u8]> {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        let status = status(&self.line()?)?;
+        let (mut length, mut chunked) = (0, false);
+        loop {
+            let field = self.line()?.to_ascii_lowercase();
+            if field.is_empty() {
+                break;
+            }
+            if let Some(value) = field.strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+            chunked |= field.starts_with("transfer-encoding:") && field.contains("chunked");
+        }
+        self.body.clear();
+        if chunked {
+            loop {
+                let size = usize::from_str_radix(self.line()?.trim(), 16)?;
+                self.take(size)?;
+                self.line()?;
+                if size == 0 {
+                    break;
+                }
+            }
+        } else {
+            self.take(length)?;
+        }
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(300)]);
+        anyhow::ensure!(status == 200, "{path}: {status} {text}");
+        Ok(&self.body)
+    }
+
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        let read = self.stream.read_line(&mut line)?;
+        anyhow::ensure!(read > 0, "the server hung up");
+        line.truncate(line.trim_end().len());
+        Ok(line)
+    }
+
+    /// Adds so many bytes to the body.
+    fn take(&mut self, length: usize) -> anyhow::Result<()> {
+        let from = self.body.len();
+        self.body.resize(from + length, 0);
+        Ok(self.stream.read_exact(&mut self.body[from..])?)
+    }
 }
 
 /// A connection that is kept, for one POST after the other.

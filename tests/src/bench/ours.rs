@@ -50,6 +50,16 @@ impl Ours {
         Ok(ours)
     }
 
+    /// A server on a data directory that is not running.
+    ///
+    /// # Errors
+    /// Where there are no ports.
+    pub fn stopped(data: &Path) -> anyhow::Result<Ours> {
+        let mut ours = Ours::start(data, &[])?;
+        ours.stop()?;
+        Ok(ours)
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -39,6 +39,15 @@ impl Kind {
         }
     }
 
+    /// The path where it says whether it is ready.
+    #[must_use]
+    pub fn ready(self) -> &'static str {
+        match self {
+            Kind::Prometheus => "/-/ready",
+            Kind::Victoria => "/health",
+        }
+    }
+
     /// The version of its Debian package.
     #[must_use]
     pub fn version(self) -> String {
@@ -106,10 +115,7 @@ impl Peer {
     /// # Errors
     /// Where it does not.
     pub fn until_ready(&self) -> anyhow::Result<()> {
-        let path = match self.kind {
-            Kind::Prometheus => "/-/ready",
-            Kind::Victoria => "/health",
-        };
+        let path = self.kind.ready();
         let to = self.http();
         poll(super::now() + WITHIN, || {
             matches!(to.get(path), Ok((200, _))).then_some(())

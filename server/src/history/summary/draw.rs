@@ -14,7 +14,7 @@ use super::{FIVE_MINUTES_S, Growth, HOUR_S, Shape, Summary, reduce, start_of, to
 use crate::history::head::{Mini, Row};
 use crate::history::hour::HourFile;
 use crate::history::quantum::{Quantum, common, summary_in};
-use crate::history::query::thin;
+use crate::history::query::{Points, thin};
 use crate::history::{Error, History};
 
 /// What is wanted.
@@ -49,10 +49,44 @@ pub struct Drawn {
     pub resolution_s: u32,
 }
 
+/// A series as it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Samples, each of them a point.
+    Samples(Points),
+    /// Points that stand for more than one.
+    Drawn(Drawn),
+}
+
+impl Found {
+    fn damaged(&mut self) -> &mut Vec<String> {
+        match self {
+            Found::Samples(points) => &mut points.damaged,
+            Found::Drawn(drawn) => &mut drawn.damaged,
+        }
+    }
+}
+
 impl History {
     /// A series over a span. Where an hour or more is behind each point, or samples of the span are gone, summaries answer.
     #[must_use]
     pub fn draw(&self, wanted: &Wanted<'_>) -> Drawn {
+        match self.find(wanted) {
+            Found::Samples(read) => Drawn {
+                points: read.values(wanted.series.kind),
+                peaks: Vec::new(),
+                samples: read.raw.len() as u64,
+                repeated: read.repeated,
+                damaged: read.damaged,
+                resolution_s: 0,
+            },
+            Found::Drawn(drawn) => drawn,
+        }
+    }
+
+    /// The same, with samples as they lie where each of them is a point.
+    #[must_use]
+    pub fn find(&self, wanted: &Wanted<'_>) -> Found {
         let hosts = wanted.hosts.iter().copied();
         let hosts: Vec<HostId> = hosts.filter(|host| !self.is_erased(*host)).collect();
         let wanted = &Wanted {
@@ -60,10 +94,10 @@ impl History {
             ..*wanted
         };
         let sources = Sources::of(self, wanted);
-        let mut drawn = sources.draw(self);
-        drawn.damaged.sort();
-        drawn.damaged.dedup();
-        drawn
+        let mut found = sources.find(self);
+        found.damaged().sort();
+        found.damaged().dedup();
+        found
     }
 }
 
@@ -155,7 +189,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    fn draw(&self, history: &History) -> Drawn {
+    fn find(&self, history: &History) -> Found {
         let hourly = self.each_ms >= i64::from(HOUR_S) * 1_000;
         let mut parts = Parts {
             step_s: if hourly { HOUR_S } else { FIVE_MINUTES_S },
@@ -172,10 +206,10 @@ impl<'a> Sources<'a> {
             }
         }
         self.of_head(history, &mut parts);
-        self.shown(parts)
+        Found::Drawn(self.shown(parts))
     }
 
-    fn samples(&self, history: &History, damaged: Vec<String>) -> Drawn {
+    fn samples(&self, history: &History, damaged: Vec<String>) -> Found {
         let Wanted {
             hosts,
             series,
@@ -187,22 +221,25 @@ impl<'a> Sources<'a> {
             .iter()
             .map(|host| history.read(*host, series, from, to));
         let Some(mut read) = reads.next() else {
-            return Drawn::default();
+            return Found::Drawn(Drawn::default());
         };
         // What it sent under another name before somebody said that it is this host.
         for other in reads {
             read.join(other);
         }
         read.damaged.extend(damaged);
+        if read.count(series.kind) <= points {
+            return Found::Samples(read);
+        }
         let shown = thin(read.values(series.kind), points);
-        Drawn {
+        Found::Drawn(Drawn {
             points: shown.points,
             peaks: shown.peaks,
             samples: read.raw.len() as u64,
             repeated: read.repeated,
             damaged: read.damaged,
             resolution_s: 0,
-        }
+        })
     }
 
     /// The summaries of hours whose samples are gone.

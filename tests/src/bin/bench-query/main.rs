@@ -5,16 +5,21 @@
 //! 1,000 hosts cannot be fed in minutes. Then a real server is started on it. The peers are fed 66 minutes over their wire,
 //! which is what they can take in the time; their answers are of that.
 //!
-//! Caveats: everything lies in the page cache; each question is asked over a connection of its own, ours over a Unix socket.
+//! With `--data` it leaves everything in a directory, and finds it there the next time.
+//!
+//! Caveats: everything lies in the page cache; each question is asked over a connection that is kept, ours over a Unix socket.
 
 mod build;
 mod review;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Parser;
+use dawnwatch_proto::HostId;
 use dawnwatch_tests::bench::fleet::{Times, join_all};
-use dawnwatch_tests::bench::http::To;
+use dawnwatch_tests::bench::http::{Open, To};
 use dawnwatch_tests::bench::ours::Ours;
 use dawnwatch_tests::bench::peer::{Form, Kind, Load, Peer};
 use dawnwatch_tests::bench::process::{cpu, raise_open_files};
@@ -44,6 +49,9 @@ struct Line {
     /// Leaves the peers out.
     #[arg(long)]
     alone: bool,
+    /// Where ours lies from one run to the next: what is there is asked again, not written again.
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Hosts of the weekend whose first page is timed; 0 leaves it out.
     #[arg(long, default_value_t = 1_000)]
     review_hosts: u64,
@@ -66,18 +74,23 @@ fn main() -> anyhow::Result<()> {
     let line = Line::parse();
     raise_open_files();
     let load_before = load();
-    let dir = tempfile::tempdir()?;
-    let (ours, within) = ours(&line, dir.path())?;
+    let temporary = tempfile::tempdir()?;
+    let dir = line.data.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(dir)?;
+    let (ours, within) = ours(&line, dir)?;
     let mut peers = Vec::new();
     for kind in [Kind::Prometheus, Kind::Victoria] {
         if !line.alone {
-            peers.push((kind, theirs(kind, &line, &dir.path().join(kind.command()))?));
+            peers.push((
+                kind,
+                theirs(kind, &line, &temporary.path().join(kind.command()))?,
+            ));
         }
     }
     print(&line, &ours, &peers, &load_before);
     print_within(&within);
     if line.review_hosts > 0 {
-        let morning = review::measure(dir.path(), line.review_hosts, REPEATS)?;
+        let morning = review::measure(temporary.path(), line.review_hosts, REPEATS)?;
         print_morning(&line, &morning);
     }
     Ok(())
@@ -110,14 +123,15 @@ fn print_morning(line: &Line, morning: &review::Morning) {
     );
 }
 
-/// Asks a question ten times.
+/// Asks a question ten times, over one connection.
 fn ask(to: &To, pid: u32, path: &str) -> anyhow::Result<Answered> {
+    let mut open = Open::new(to)?;
     let mut times = Vec::new();
     let (mut first_ms, mut bytes) = (0.0, 0);
     let mut before = Duration::ZERO;
     for number in 0..=REPEATS {
         let began = now();
-        bytes = to.body(path)?.len();
+        bytes = open.body(path)?.len();
         let took = ms_since(began);
         if number == 0 {
             first_ms = took;
@@ -136,48 +150,79 @@ fn ask(to: &To, pid: u32, path: &str) -> anyhow::Result<Answered> {
     })
 }
 
-fn ours(line: &Line, dir: &std::path::Path) -> anyhow::Result<(Answers, build::Within)> {
-    let data = dir.join("ours");
+/// What ours is asked about.
+struct Filled {
+    ours: Ours,
+    /// Hosts in order, each with its name.
+    hosts: Vec<(HostId, String)>,
+    /// The end of the last hour.
+    end_ms: i64,
+}
+
+/// A server that is stopped, with as many hours as are wanted in its data directory: written, or found there.
+fn filled(line: &Line, dir: &Path) -> anyhow::Result<Filled> {
+    let (data, told) = (dir.join("ours"), dir.join("ours.json"));
+    if let Ok(text) = std::fs::read(&told) {
+        let (hosts, end_ms) = serde_json::from_slice(&text)?;
+        let ours = Ours::stopped(&data)?;
+        return Ok(Filled {
+            ours,
+            hosts,
+            end_ms,
+        });
+    }
     let mut ours = Ours::start(&data, &[])?;
     let join_line = ours.join_line(line.hosts)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let now_ms = real_now().as_millisecond();
     // The last hour that has ended.
     let end_ms = now_ms.div_euclid(3_600_000) * 3_600_000;
-    let address = ours.address.to_string();
-    let states = dir.join("hosts");
-    let joined = join_all(
-        &states,
-        &address,
-        &join_line,
-        0..line.hosts,
-        Times::backlog(0, now_ms),
-    );
+    let (states, address) = (dir.join("hosts"), ours.address.to_string());
+    let times = Times::backlog(0, now_ms);
+    let joined = join_all(&states, &address, &join_line, 0..line.hosts, times);
     let members = runtime.block_on(joined)?;
-    let ids = members
+    let hosts: Vec<_> = members
         .iter()
-        .map(|member| member.host())
-        .collect::<Vec<_>>();
+        .map(|member| (member.host(), member.name.clone()))
+        .collect();
     ours.stop()?;
+    let ids: Vec<HostId> = hosts.iter().map(|(id, _)| *id).collect();
     build::write(&data, &ids, line.hours, end_ms)?;
+    std::fs::write(&told, serde_json::to_vec(&(&hosts, end_ms))?)?;
+    Ok(Filled {
+        ours,
+        hosts,
+        end_ms,
+    })
+}
+
+fn ours(line: &Line, dir: &Path) -> anyhow::Result<(Answers, build::Within)> {
+    let Filled {
+        mut ours,
+        hosts,
+        end_ms,
+    } = filled(line, dir)?;
+    let (id, name) = hosts.get(hosts.len() / 2).context("there are hosts")?;
     let at = |ms: i64| jiff::Timestamp::from_millisecond(ms);
     let last = |hours: i64| anyhow::Ok((at(end_ms - hours * 3_600_000)?, at(end_ms)?));
-    let within = build::within(&data, ids[ids.len() / 2], last(24)?, last(NIGHT)?, REPEATS)?;
+    let within = build::within(&ours.data, *id, last(24)?, last(NIGHT)?, REPEATS)?;
     ours.again()?;
     ours.until_ready()?;
     let span = |hours: i64| {
         let (from, to) = last(hours)?;
         anyhow::Ok(format!("from={from}&to={to}"))
     };
-    let name = &members[members.len() / 2].name;
     let (day, night) = (span(24)?, span(NIGHT)?);
     let as_theirs = i64::try_from(PEER_TICKS)? * dawnwatch_tests::bench::g1::TICK_MS;
     let short = format!("from={}&to={}", at(end_ms - as_theirs)?, at(end_ms)?);
     let (to, pid) = (ours.api(), ours.pid());
     let mut out = Vec::new();
+    let one = format!("/api/v1/history?host={name}&series=cpu_user&points=9000");
     for path in [
-        format!("/api/v1/history?host={name}&series=cpu_user&{short}&points=9000"),
-        format!("/api/v1/history?host={name}&series=cpu_user&{day}&points=9000"),
+        "/readyz".to_owned(),
+        format!("{one}&form=columns&{short}"),
+        format!("{one}&form=columns&{day}"),
+        format!("{one}&{day}"),
         format!("/api/v1/fleet?series=cpu_user&{night}&by=max"),
         format!("/api/v1/fleet?series=cpu_user&{night}&by=max&top=10"),
         format!("/api/v1/fleet?series=cpu_user&{night}&by=p95&top=10"),
@@ -185,8 +230,9 @@ fn ours(line: &Line, dir: &std::path::Path) -> anyhow::Result<(Answers, build::W
         out.push(ask(&to, pid, &path)?);
     }
     // All series of a host are so many questions; ten times all of them.
-    let path =
-        |series: &str| format!("/api/v1/history?host={name}&series={series}&{day}&points=1440");
+    let path = |series: &str| {
+        format!("/api/v1/history?host={name}&series={series}&{day}&points=1440&form=columns")
+    };
     let mut all = Answered {
         first_ms: 0.0,
         p50_ms: 0.0,
@@ -202,11 +248,11 @@ fn ours(line: &Line, dir: &std::path::Path) -> anyhow::Result<(Answers, build::W
         all.cpu_ms += one.cpu_ms;
         all.bytes += one.bytes;
     }
-    out.insert(2, all);
+    out.insert(4, all);
     Ok((out.into_iter().map(Some).collect(), within))
 }
 
-fn theirs(kind: Kind, line: &Line, dir: &std::path::Path) -> anyhow::Result<Answers> {
+fn theirs(kind: Kind, line: &Line, dir: &Path) -> anyhow::Result<Answers> {
     let mut peer = Peer::start(kind, &dir.join("data"))?;
     let times = Times::backlog(PEER_TICKS, real_now().as_millisecond());
     let load = Load::new(line.hosts, 0..PEER_TICKS, times, Form::Hosts(20));
@@ -219,6 +265,7 @@ fn theirs(kind: Kind, line: &Line, dir: &std::path::Path) -> anyhow::Result<Answ
     let at = real_now().as_second();
     let host = line.hosts / 2;
     let mut out = Vec::new();
+    out.push(Some(ask(&peer.http(), peer.pid(), kind.ready())?));
     for text in [
         format!("cpu_user{{hostname=\"host_{host:04}\"}}[4100s]"),
         format!("{{hostname=\"host_{host:04}\"}}[4100s]"),
@@ -229,7 +276,8 @@ fn theirs(kind: Kind, line: &Line, dir: &std::path::Path) -> anyhow::Result<Answ
         out.push(Some(ask(&peer.http(), peer.pid(), &peer.query(&text, at))?));
     }
     // They have no day.
-    out.insert(1, None);
+    out.insert(2, None);
+    out.insert(3, None);
     Ok(out)
 }
 
@@ -268,9 +316,11 @@ fn print(line: &Line, ours: &[Option<Answered>], peers: &[(Kind, Answers)], load
     }
 }
 
-const QUESTIONS: [(&str, &str); 6] = [
-    ("one series raw, 66 min of each", ""),
-    ("one series raw, 24 h", "<= 0.3"),
+const QUESTIONS: [(&str, &str); 8] = [
+    ("whether it is ready: what any question costs", ""),
+    ("one series raw, 66 min of each, ours in columns", ""),
+    ("one series raw, 24 h, in columns", "<= 0.3"),
+    ("the same, each point with its time in words", ""),
     (
         "all 70 series of a host, ours one after the other, 24 h in 1,440 points each; theirs raw, 66 min",
         "",
