@@ -1,15 +1,16 @@
 //! Whether something that runs for long stays as large as it is: samples of a process, and what they say.
 
 use std::fs;
+use std::path::Path;
 
 /// What a process held at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     /// Seconds since the first sample.
     pub at_s: u64,
-    /// Memory in RAM, KiB.
-    pub rss_kib: u64,
-    /// Open descriptors.
+    /// Memory in RAM that is no page of a file, KiB: pages of the program and of files may be taken back at any time.
+    pub anon_kib: u64,
+    /// Open descriptors but those of hour files, which stay open: one an hour for 35 days.
     pub descriptors: u64,
 }
 
@@ -20,72 +21,94 @@ impl Sample {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let rss_kib = line.trim().strip_suffix(" kB")?.parse().ok()?;
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
+            .find_map(|line| line.strip_prefix("RssAnon:"))?;
+        let anon_kib = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let is_hour = |path: &Path| path.extension().is_some_and(|ending| ending == "dwh");
+        let descriptors = open
+            .flatten()
+            .filter(|one| !fs::read_link(one.path()).is_ok_and(|path| is_hour(&path)))
+            .count() as u64;
         Some(Sample {
             at_s,
-            rss_kib,
+            anon_kib,
             descriptors,
         })
     }
 }
 
-/// Growth of memory from the second to the last quarter that is still flat, in percent: the first quarter is for warming up.
-const GROWTH_PERCENT_MAX: u64 = 10;
+/// Memory rises and falls with the hour, for the server holds what came in since the last one: samples an hour apart compare.
+const PERIOD_S: u64 = 3_600;
 
-/// Descriptors that may come: the server holds each hour file open, one an hour, and a moment may have a connection or two more.
-const DESCRIPTORS_MORE_MAX: u64 = 4;
+/// Growth of memory in an hour that is still flat, in percent.
+const GROWTH_PERCENT_MAX: u64 = 5;
 
-/// Fewest samples that say anything: some in each quarter.
-pub const SAMPLES_MIN: usize = 12;
+/// Descriptors that may come in an hour: a moment may have a connection or two more.
+const DESCRIPTORS_MORE_MAX: u64 = 2;
 
-/// What the samples of one process say.
+/// Fewest pairs of samples that say anything.
+const PAIRS_MIN: usize = 30;
+
+/// What the samples of one process say: medians of those that have another an hour later, and of those others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Course {
-    /// Medians of memory in the first, second and last quarter, KiB.
-    pub rss_kib: [u64; 3],
-    /// Median of the growth between samples half the time apart, KiB an hour.
-    pub slope_kib_an_hour: i64,
-    /// Medians of descriptors in the second and last quarter.
+    /// Memory, KiB.
+    pub anon_kib: [u64; 2],
+    /// The most memory at any time, KiB.
+    pub most_kib: u64,
+    /// Descriptors.
     pub descriptors: [u64; 2],
 }
 
 impl Course {
-    /// Draws it from samples in order of time; none where there are too few.
+    /// Draws it from samples in order of time, without those of the first `warm_up_s`; none where there are too few.
     #[must_use]
-    pub fn of(samples: &[Sample]) -> Option<Course> {
-        if samples.len() < SAMPLES_MIN {
+    pub fn of(samples: &[Sample], warm_up_s: u64) -> Option<Course> {
+        let warm = samples.iter().filter(|one| one.at_s >= warm_up_s);
+        let pairs: Vec<[&Sample; 2]> = warm
+            .filter_map(|one| {
+                let later = samples.partition_point(|other| other.at_s < one.at_s + PERIOD_S);
+                Some([one, samples.get(later)?])
+            })
+            .collect();
+        if pairs.len() < PAIRS_MIN {
             return None;
         }
-        let quarter = samples.len() / 4;
-        let (first, second) = (&samples[..quarter], &samples[quarter..2 * quarter]);
-        let last = &samples[samples.len() - quarter..];
-        let rss = |part: &[Sample]| median(part.iter().map(|one| one.rss_kib).collect());
-        let open = |part: &[Sample]| median(part.iter().map(|one| one.descriptors).collect());
-        let (early, late) = samples.split_at(samples.len() / 2);
-        let slope = |(a, b): (&Sample, &Sample)| {
-            let seconds = i64::try_from(b.at_s.saturating_sub(a.at_s).max(1)).unwrap_or(i64::MAX);
-            (b.rss_kib.cast_signed() - a.rss_kib.cast_signed()) * 3_600 / seconds
+        let of = |at: usize, what: fn(&Sample) -> u64| {
+            median(pairs.iter().map(|pair| what(pair[at])).collect())
         };
         Some(Course {
-            rss_kib: [rss(first), rss(second), rss(last)],
-            slope_kib_an_hour: median(early.iter().zip(late).map(slope).collect()),
-            descriptors: [open(second), open(last)],
+            anon_kib: [0, 1].map(|at| of(at, |one| one.anon_kib)),
+            most_kib: samples.iter().map(|one| one.anon_kib).max().unwrap_or(0),
+            descriptors: [0, 1].map(|at| of(at, |one| one.descriptors)),
         })
     }
 
     /// What grew, in words; none where nothing did.
     #[must_use]
     pub fn growth(&self) -> Option<String> {
-        let [_, second, last] = self.rss_kib;
-        if last * 100 > second * (100 + GROWTH_PERCENT_MAX) {
-            return Some(format!("memory grew from {second} to {last} KiB"));
+        let [before, after] = self.anon_kib;
+        if after * 100 > before * (100 + GROWTH_PERCENT_MAX) {
+            return Some(format!(
+                "memory grew from {before} to {after} KiB in an hour"
+            ));
         }
-        let [second, last] = self.descriptors;
-        (last > second + DESCRIPTORS_MORE_MAX)
-            .then(|| format!("descriptors grew from {second} to {last}"))
+        let [before, after] = self.descriptors;
+        (after > before + DESCRIPTORS_MORE_MAX)
+            .then(|| format!("descriptors grew from {before} to {after} in an hour"))
     }
+}
+
+/// Seconds from this moment until the server has sealed the first hour that it saw at least half of, and rests again.
+#[must_use]
+pub fn warm_up_s(now_s: u64) -> u64 {
+    let left = PERIOD_S - now_s % PERIOD_S;
+    let sealed = if left < PERIOD_S / 2 {
+        left + PERIOD_S
+    } else {
+        left
+    };
+    sealed + 300
 }
 
 fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
@@ -97,53 +120,66 @@ fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
 mod tests {
     use super::*;
 
-    fn course(rss_kib: impl Fn(u64) -> u64, descriptors: impl Fn(u64) -> u64) -> Course {
-        let sample = |i| Sample {
-            at_s: 10 * i,
-            rss_kib: rss_kib(i),
-            descriptors: descriptors(i),
+    /// A sample a minute for three hours.
+    fn course(anon_kib: impl Fn(u64) -> u64, descriptors: impl Fn(u64) -> u64) -> Course {
+        let sample = |minute| Sample {
+            at_s: 60 * minute,
+            anon_kib: anon_kib(minute),
+            descriptors: descriptors(minute),
         };
-        Course::of(&(0..40).map(sample).collect::<Vec<_>>()).expect("enough")
+        let samples: Vec<Sample> = (0..180).map(sample).collect();
+        Course::of(&samples, 60 * 45).expect("enough")
     }
 
     #[test]
-    fn what_warms_up_and_then_wavers_is_flat() {
+    fn what_warms_up_and_then_fills_and_empties_with_the_hour_is_flat() {
         let flat = course(
-            |i| {
-                if i < 8 {
-                    10_000 + 1_000 * i
-                } else {
-                    20_000 + 500 * (i % 3)
-                }
-            },
-            |i| 30 + i % 2,
+            |minute| 10_000 + 100 * minute.min(40) + 100 * ((minute + 20) % 60),
+            |minute| 30 + minute % 2,
         );
         assert_eq!(flat.growth(), None, "{flat:?}");
+        assert!(flat.most_kib >= 19_900, "{flat:?}");
     }
 
     #[test]
     fn what_grows_is_found() {
-        let grows = course(|i| 20_000 + 200 * i, |_| 30);
-        assert_eq!(
-            grows.growth().as_deref(),
-            Some("memory grew from 23000 to 27000 KiB")
-        );
-        assert_eq!(grows.slope_kib_an_hour, 200 * 360);
-        let leaks = course(|_| 20_000, |i| 30 + i);
-        assert_eq!(
-            leaks.growth().as_deref(),
-            Some("descriptors grew from 45 to 65")
-        );
+        let grows = course(|minute| 20_000 + 40 * minute + 100 * (minute % 60), |_| 30);
+        let said = grows.growth().expect("it grows");
+        assert!(said.starts_with("memory grew from 2"), "{said}");
+        let [before, after] = grows.anon_kib;
+        assert_eq!(after - before, 40 * 60, "{grows:?}");
+        let leaks = course(|_| 20_000, |minute| 30 + minute / 10);
+        let said = leaks.growth().expect("it grows");
+        assert!(said.starts_with("descriptors grew from"), "{said}");
     }
 
     #[test]
     fn few_samples_say_nothing() {
-        assert_eq!(Course::of(&[]), None);
+        assert_eq!(Course::of(&[], 0), None);
+        let short = (0..100).map(|minute| Sample {
+            at_s: 60 * minute,
+            anon_kib: 1,
+            descriptors: 1,
+        });
+        assert_eq!(Course::of(&short.collect::<Vec<_>>(), 60 * 20), None);
+    }
+
+    #[test]
+    fn an_hour_of_which_most_was_missed_is_no_warming_up() {
+        assert_eq!(warm_up_s(7_200 + 60), 3_540 + 300);
+        assert_eq!(warm_up_s(7_200 + 1_800), 1_800 + 300);
+        assert_eq!(warm_up_s(7_200 + 3_000), 600 + 3_600 + 300);
     }
 
     #[test]
     fn a_process_is_looked_at() {
         let own = Sample::of(std::process::id(), 0).expect("it runs");
-        assert!(own.rss_kib > 100 && own.descriptors >= 3, "{own:?}");
+        assert!(own.anon_kib > 100 && own.descriptors >= 3, "{own:?}");
+        let dir = tempfile::tempdir().expect("a directory");
+        let _hour = fs::File::create(dir.path().join("1.dwh")).expect("a file");
+        let _other = fs::File::create(dir.path().join("1.seg")).expect("a file");
+        let links = fs::read_dir("/proc/self/fd").expect("it is there").count() as u64;
+        let with = Sample::of(std::process::id(), 0).expect("it runs");
+        assert!(with.descriptors < links, "{with:?} of {links}");
     }
 }

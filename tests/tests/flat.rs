@@ -3,22 +3,23 @@
 use std::time::{Duration, Instant};
 
 use dawnwatch_tests::chance::setting;
-use dawnwatch_tests::flat::{Course, SAMPLES_MIN, Sample};
+use dawnwatch_tests::faketime::real_now;
+use dawnwatch_tests::flat::{Course, Sample, warm_up_s};
 use dawnwatch_tests::house::{Agent, Server, ServerOptions};
 use dawnwatch_tests::say;
 
 /// Ten times the usual pace, so that what fills up with ticks fills up ten times as fast.
 const TICK_MS: u64 = 1_000;
 
-/// Time between two samples, at most.
+/// Time between two samples.
 const EVERY: Duration = Duration::from_secs(10);
 
 #[test]
-#[ignore = "takes minutes: tests/soak flat"]
+#[ignore = "takes hours: tests/soak flat"]
 #[allow(clippy::disallowed_methods, reason = "a test waits by the real clock")]
 fn server_and_agent_stay_as_large_as_they_are() {
     let (minutes, agents) = (
-        setting("DAWNWATCH_FLAT_MINUTES", 5),
+        setting("DAWNWATCH_FLAT_MINUTES", 180),
         setting("DAWNWATCH_FLAT_AGENTS", 20),
     );
     let dir = tempfile::tempdir().expect("a directory");
@@ -39,25 +40,31 @@ fn server_and_agent_stay_as_large_as_they_are() {
         ("agent", agents[0].pid().expect("it runs")),
     ];
     let (start, length) = (Instant::now(), Duration::from_secs(60 * minutes));
-    let every = EVERY.min(length / u32::try_from(4 * SAMPLES_MIN).unwrap_or(u32::MAX));
+    let warm_up_s = warm_up_s(real_now().as_second().cast_unsigned());
+    let enough_s = warm_up_s + 3_600 + 900;
+    assert!(
+        length.as_secs() >= enough_s,
+        "it wants {} minutes: an hour and a quarter after the first hour is sealed",
+        enough_s.div_ceil(60)
+    );
     let mut samples = [Vec::new(), Vec::new()];
     while start.elapsed() < length {
         for ((name, pid), samples) in watched.iter().zip(&mut samples) {
             let sample = Sample::of(*pid, start.elapsed().as_secs());
             samples.push(sample.unwrap_or_else(|| panic!("the {name} is gone")));
         }
-        std::thread::sleep(every);
+        std::thread::sleep(EVERY);
     }
     let hosts: Vec<dawnwatch_proto::api::Host> = server.get("/api/v1/hosts").expect("it answers");
     let mut grown = Vec::new();
     for ((name, _), samples) in watched.iter().zip(&samples) {
-        let course = Course::of(samples).expect("enough samples");
-        let ([first, second, last], [before, after]) = (course.rss_kib, course.descriptors);
+        let course = Course::of(samples, warm_up_s).expect("enough samples");
+        let ([before, after], most) = (course.anon_kib, course.most_kib);
+        let [open_before, open_after] = course.descriptors;
         say(&format!(
-            "RESULT flat-{name} agents={} minutes={minutes} samples={} rss_kib={first},{second},{last} kib_an_hour={} descriptors={before},{after}",
+            "RESULT flat-{name} agents={} minutes={minutes} warm_up_minutes={} anon_kib={before},{after} most_kib={most} descriptors={open_before},{open_after}",
             hosts.len(),
-            samples.len(),
-            course.slope_kib_an_hour,
+            warm_up_s / 60,
         ));
         grown.extend(course.growth().map(|what| format!("{name}: {what}")));
     }
