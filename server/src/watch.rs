@@ -7,6 +7,7 @@
 mod house;
 mod recovery;
 mod sealed;
+mod sealer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dawnwatch_engine::effect::{Effect, Notification};
@@ -34,6 +34,8 @@ use crate::ledger::{self, Frame, Ledger};
 use crate::nights;
 use crate::published::Published;
 use crate::vitals::Gauges;
+
+use sealer::Sealer;
 
 pub(crate) use recovery::read_skip;
 pub use recovery::{Recovered, recover};
@@ -173,7 +175,8 @@ pub struct Watch {
     /// Journal bytes since the last checkpoint.
     checkpoint_bytes: u64,
     sealed_hour: Option<i64>,
-    sealer: Option<JoinHandle<Result<(), history::Error>>>,
+    /// Started with the first hour that is sealed.
+    sealer: Option<Sealer>,
     /// When files that have lived long enough were last removed while the disk was full.
     expired_hour: Option<i64>,
     /// Findings about the server that wait for room in the journal's queue.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 
 use dawnwatch_engine::input::Notice;
 
+use super::sealer::{Outcome, Sealer};
 use super::{Error, Watch};
 use crate::checkpoint::{self, Checkpoint};
 use crate::history;
@@ -22,12 +22,14 @@ const CHECKPOINT_AGAIN_MS: u64 = 60 * 1_000;
 impl Watch {
     /// Seals the hour and writes a checkpoint when they are due, and tells what waits to be told.
     pub(super) fn keep_house(&mut self) -> Result<(), Error> {
-        if self.sealer.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.finish_seal()?;
+        if let Some(outcome) = self.sealer.as_mut().and_then(Sealer::ended) {
+            self.sealed(outcome)?;
         }
         let hour = self.hour();
         let sealed = *self.sealed_hour.get_or_insert(hour);
-        if (hour != sealed || self.tools.history.is_heavy()) && self.sealer.is_none() {
+        if (hour != sealed || self.tools.history.is_heavy())
+            && !self.sealer.as_ref().is_some_and(Sealer::is_busy)
+        {
             if self.tools.published.reserve().is_given() {
                 self.expire_only(hour);
             } else {
@@ -60,35 +62,42 @@ impl Watch {
     }
 
     fn begin_seal(&mut self) {
+        if self.sealer.is_none() {
+            match Sealer::start() {
+                Ok(sealer) => self.sealer = Some(sealer),
+                Err(error) => {
+                    self.history_notice(format!("start the thread that seals the hour: {error}"));
+                }
+            }
+        }
+        let Some(sealer) = &mut self.sealer else {
+            return;
+        };
         let history = Arc::clone(&self.tools.history);
         let sealing = history.begin_seal();
         let (through, now) = (self.at.position, self.at.wall);
-        let thread = std::thread::Builder::new().name("seal".to_owned());
-        let spawned = thread.spawn(move || {
+        sealer.begin(Box::new(move || {
             history.seal(&sealing, through, now)?;
             let summarised = history.summarise();
             // On a full disk it is this that makes room.
             history.expire(now)?;
             summarised
-        });
-        match spawned {
-            Ok(sealer) => self.sealer = Some(sealer),
-            Err(error) => {
-                self.tools.history.undo_seal();
-                self.history_notice(format!("start the thread that seals the hour: {error}"));
-            }
-        }
+        }));
     }
 
-    /// Waits for the worker that writes the hour's file, and takes note of what came of it.
+    /// Waits for the hour that is being sealed, and takes note of what came of it.
     ///
     /// # Errors
     /// As [`Watch::run`].
     pub fn finish_seal(&mut self) -> Result<(), Error> {
-        let Some(sealer) = self.sealer.take() else {
-            return Ok(());
-        };
-        match sealer.join() {
+        match self.sealer.as_mut().and_then(Sealer::wait) {
+            Some(outcome) => self.sealed(outcome),
+            None => Ok(()),
+        }
+    }
+
+    fn sealed(&mut self, outcome: Outcome) -> Result<(), Error> {
+        match outcome {
             Ok(Ok(())) => self.history_notice(String::new()),
             // The file may be there or not: only a start from what is on disk tells.
             Ok(Err(error @ history::Error::InDoubt { .. })) => return Err(error.into()),
