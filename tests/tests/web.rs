@@ -633,7 +633,12 @@ fn the_server_keeps_a_history_of_itself_and_is_no_host() {
     let now = ann.get("/api/v1/now").body;
     assert!(now.contains("\"hosts\":0"), "{now}");
     let rules = ann.get("/api/v1/rules").body;
-    for rule in ["journal_slow", "outbox_old", "server_disk"] {
+    for rule in [
+        "journal_slow",
+        "outbox_old",
+        "server_disk",
+        "server_restarting",
+    ] {
         assert!(rules.contains(rule), "{rule}: {rules}");
     }
     let unknown = ann.get("/api/v1/history?host=sever&series=journal_lag");

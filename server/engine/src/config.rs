@@ -154,6 +154,8 @@ pub enum Measure {
     OutboxAge,
     /// Used share of the disk of the server's data directory; half of what is left at the bound is critical.
     DataDirectoryUsed,
+    /// Starts of the server within an hour, each after a stop that was not clean.
+    ServerRestarts,
 }
 
 /// A way out.
@@ -196,8 +198,8 @@ pub fn default_rules() -> Vec<Rule> {
         ClockUnsynced, ConntrackUsed, CpuBusy, CpuPressure, DataDirectoryUsed, FileHandlesUsed,
         FilesystemReadonly, FilesystemUsed, InodesUsed, IoPressure, JournalWait, LogRate,
         LogSeverity, MemoryPressure, MemoryUsed, NewLogLine, OomKills, OutboxAge, PingLoss,
-        RaidMissing, Silent, SwapUsed, TargetDown, Temperature, TemperatureOfCritical, UnitFailed,
-        UnitRestarts,
+        RaidMissing, ServerRestarts, Silent, SwapUsed, TargetDown, Temperature,
+        TemperatureOfCritical, UnitFailed, UnitRestarts,
     };
     use Severity::{Critical, Info, Warning};
     // name, measure, bound, clear, hold, clear hold, severity
@@ -232,6 +234,7 @@ pub fn default_rules() -> Vec<Rule> {
         ("journal_slow", JournalWait, 2.0, 2.0, 60, 60, Warning),
         ("outbox_old", OutboxAge, 900.0, 900.0, 0, 0, Warning),
         ("server_disk", DataDirectoryUsed, 0.90, 0.89, 0, 0, Warning),
+        ("server_restarting", ServerRestarts, 5.0, 0.0, 0, 0, Critical),
     ];
     let mut rules = Vec::with_capacity(table.len());
     for (name, measure, bound, clear, hold_seconds, clear_seconds, severity) in table {

@@ -16,6 +16,7 @@ use crate::incident::{AlertRef, Incidents, State as IncidentState};
 use crate::input::{Act, At, Batch, Heartbeat, Input, Named, Notice, Order, Started};
 use crate::logs::Logs;
 use crate::night::{Night, Nights, Span};
+use crate::own::crashes::Crashes;
 use crate::own::vitals::Strain;
 use crate::policy::Repeats;
 use crate::seal::Sealing;
@@ -78,6 +79,7 @@ pub(crate) struct State {
     pub(crate) logs: Logs,
     /// How the server itself fares.
     pub(crate) strain: Strain,
+    pub(crate) crashes: Crashes,
 }
 
 /// What the engine knows of the server it runs in.
@@ -282,9 +284,13 @@ impl Engine {
         } else {
             "; its last stop was not clean"
         };
+        if !started.clean {
+            self.state.crashes.count(at);
+        }
         let down = words::duration(ms_between(last_up, at.wall));
         let text = format!("server {} started{stop}; was down {down}", started.version);
         self.say(at, text, out);
+        self.server_restarting(at, out);
     }
 
     fn clock_stepped(&mut self, at: At, by_ms: i64, out: &mut Out) {

@@ -1,5 +1,6 @@
 //! What is wrong with the server itself: its notices and its channels become alerts as anything else does.
 
+pub(crate) mod crashes;
 pub(crate) mod vitals;
 
 use dawnwatch_proto::review::Severity;

@@ -131,6 +131,7 @@ fn clears_itself(measure: Measure) -> bool {
             | Measure::LogSeverity
             | Measure::JournalWait
             | Measure::OutboxAge
+            | Measure::ServerRestarts
     )
 }
 
@@ -161,6 +162,17 @@ fn share(bound: f64) -> Result<(), (String, String)> {
     Err((
         "a share above 0 and up to 1 is wanted".to_owned(),
         format!("write it like {share}"),
+    ))
+}
+
+/// A number of things.
+fn count(bound: f64) -> Result<(), (String, String)> {
+    if (1.0..=COUNT_MAX).contains(&bound) {
+        return Ok(());
+    }
+    Err((
+        format!("a count from 1 to {COUNT_MAX} is wanted"),
+        "write it like 5".to_owned(),
     ))
 }
 
@@ -215,10 +227,10 @@ fn allowed(measure: Measure, bound: f64) -> Result<(), (String, String)> {
                 "the default is \"15m\"",
             )
         }
-        Measure::UnitRestarts | Measure::OomKills | Measure::RaidMissing => {
-            let why = format!("a count from 1 to {COUNT_MAX} is wanted");
-            within(1.0, COUNT_MAX, why, "write it like 5")
-        }
+        Measure::UnitRestarts
+        | Measure::OomKills
+        | Measure::RaidMissing
+        | Measure::ServerRestarts => count(bound),
         Measure::Temperature => {
             let why = format!("degrees Celsius from {CELSIUS_MIN} to {CELSIUS_MAX} are wanted");
             within(CELSIUS_MIN, CELSIUS_MAX, why, "the default is 90")

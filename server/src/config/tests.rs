@@ -307,12 +307,15 @@ clear = 1
 bound = "10s"
 [rules.server_disk]
 bound = 90
+[rules.server_restarting]
+bound = 0
 "#,
         &[
             r#"d.toml:2: bound = 7200: 1s to 1h are possible; the default is "2s""#,
             r#"d.toml:3: [rules.journal_slow] has no "clear": it clears by itself; leave it out"#,
             r#"d.toml:5: bound = 10: 1m to 24h are possible; the default is "15m""#,
             "d.toml:7: bound = 90: a share above 0 and up to 1 is wanted; write it like 0.9",
+            "d.toml:9: bound = 0: a count from 1 to 1000 is wanted; write it like 5",
         ],
     );
 }

@@ -207,7 +207,8 @@ impl Plan {
             | Measure::TargetDown
             | Measure::JournalWait
             | Measure::OutboxAge
-            | Measure::DataDirectoryUsed => None,
+            | Measure::DataDirectoryUsed
+            | Measure::ServerRestarts => None,
         };
         if let Some(value) = whole_host {
             found("", value);
@@ -299,7 +300,8 @@ impl Plan {
             | Measure::LogSeverity
             | Measure::JournalWait
             | Measure::OutboxAge
-            | Measure::DataDirectoryUsed => String::new(),
+            | Measure::DataDirectoryUsed
+            | Measure::ServerRestarts => String::new(),
         }
     }
 
@@ -348,7 +350,8 @@ impl Plan {
             | Measure::TargetDown
             | Measure::JournalWait
             | Measure::OutboxAge
-            | Measure::DataDirectoryUsed => None,
+            | Measure::DataDirectoryUsed
+            | Measure::ServerRestarts => None,
         }
     }
 

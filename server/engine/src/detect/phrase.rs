@@ -8,6 +8,7 @@ use super::novelty;
 use super::rate::FLOOR;
 use super::reach::NEVER_MS;
 use crate::config::{Measure, Rule};
+use crate::own::crashes::WITHIN_MS;
 use crate::own::vitals::{self, FULL_DAYS};
 use crate::words;
 
@@ -54,6 +55,7 @@ pub(crate) fn phrase(measure: Measure, subject: &str, value: f64) -> String {
         Measure::JournalWait => "journal is slow".to_owned(),
         Measure::OutboxAge => "messages do not leave the server".to_owned(),
         Measure::DataDirectoryUsed => format!("data directory {share} full"),
+        Measure::ServerRestarts => "the server does not stay up".to_owned(),
     }
 }
 
@@ -69,7 +71,7 @@ pub(crate) fn bound(rule: &Rule) -> String {
         | Measure::NewLogLine
         | Measure::LogRate
         | Measure::LogSeverity => return String::new(),
-        Measure::UnitRestarts => number,
+        Measure::UnitRestarts | Measure::ServerRestarts => number,
         Measure::Temperature => format!("{number} C"),
         Measure::FilesystemUsed
         | Measure::InodesUsed
@@ -130,6 +132,7 @@ pub(crate) fn condition(rule: &Rule) -> String {
         | Measure::TargetDown
         | Measure::PingLoss
         | Measure::OutboxAge
+        | Measure::ServerRestarts
         | Measure::DataDirectoryUsed => String::new(),
         Measure::JournalWait => {
             let long = seconds(rule.bound);
@@ -190,6 +193,10 @@ fn whole_condition(rule: &Rule) -> Option<String> {
                 seconds(rule.bound)
             )
         }
+        Measure::ServerRestarts => format!(
+            "the server started {number} times or more within {}, each time after a stop that was not clean",
+            words::duration(WITHIN_MS)
+        ),
         Measure::DataDirectoryUsed => {
             let (warning, critical) = vitals::free(rule);
             format!(

@@ -112,7 +112,8 @@ impl Subjects {
                 | Measure::TargetDown
                 | Measure::JournalWait
                 | Measure::OutboxAge
-                | Measure::DataDirectoryUsed => None,
+                | Measure::DataDirectoryUsed
+                | Measure::ServerRestarts => None,
             };
             if let Some(value) = value {
                 found(&subject.name, value);
@@ -164,7 +165,8 @@ impl Subjects {
             | Measure::TargetDown
             | Measure::JournalWait
             | Measure::OutboxAge
-            | Measure::DataDirectoryUsed => &[],
+            | Measure::DataDirectoryUsed
+            | Measure::ServerRestarts => &[],
         }
     }
 }

@@ -18,7 +18,7 @@ const OUTBOX_OLD: &str = "outbox_old";
 const SERVER_DISK: &str = "server_disk";
 
 /// What is said of an alert whose rule was turned off.
-const OFF: &str = "the rule is off";
+pub(super) const OFF: &str = "the rule is off";
 
 /// Of the free share at which the data directory needs somebody, so much is left when it needs somebody tonight.
 const CRITICAL_OF_WARNING: f64 = 0.5;
@@ -57,6 +57,7 @@ struct Forecast {
 impl Engine {
     /// The server looked at itself.
     pub(crate) fn vitals(&mut self, at: At, vitals: &Vitals, out: &mut Out) {
+        self.server_restarting(at, out);
         match self.own_rule(Measure::JournalWait) {
             Some(rule) => self.journal_slow(&rule, at, vitals, out),
             None => self.about_server(JOURNAL_SLOW, None, at, OFF, out),
@@ -74,7 +75,7 @@ impl Engine {
         }
     }
 
-    fn own_rule(&self, measure: Measure) -> Option<Rule> {
+    pub(super) fn own_rule(&self, measure: Measure) -> Option<Rule> {
         let mut rules = self.state.config.rules.iter();
         rules
             .find(|rule| rule.enabled && rule.measure == measure)
