@@ -109,6 +109,6 @@ pub struct FleetHost {
     /// Last value; none of a counter.
     pub last: Option<f64>,
     /// The value that 95 of 100 samples stay at or below; where it was asked for.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p95: Option<f64>,
 }

@@ -4,15 +4,15 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State as Shared;
+use axum::response::Response;
 use dawnwatch_proto::api::{Fleet, FleetBy, FleetHost};
 use dawnwatch_proto::{HostId, Series};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::State;
-use super::answer::{Answer, Failure, Query, bad, not_found, unavailable};
+use super::answer::{Failure, Query, bad, not_found, unavailable, written};
 use crate::history::summary::fleet::{OfFleet, whole_hours};
 
 /// Most hosts in one answer: more than one server watches.
@@ -20,6 +20,9 @@ const HOSTS_MAX: usize = 20_000;
 
 /// Longest span whose 95th percentile is reckoned: samples are read for it, a long weekend of them.
 const P95_HOURS_MAX: i64 = 72;
+
+/// Room for a host in the answer.
+const HOST_BYTES: usize = 192;
 
 /// Series that are named where a text fits several.
 const SUGGESTIONS: usize = 8;
@@ -39,7 +42,7 @@ pub(super) struct Wanted {
 pub(super) async fn fleet(
     Shared(state): Shared<Arc<State>>,
     Query(wanted): Query<Wanted>,
-) -> Answer<Fleet> {
+) -> Result<Response, Failure> {
     let to = wanted.to.unwrap_or_else(|| state.clock.wall());
     let from = wanted.from.unwrap_or_else(|| {
         to.saturating_sub(SignedDuration::from_hours(24))
@@ -57,10 +60,14 @@ pub(super) async fn fleet(
         )));
     }
     let top = wanted.top.unwrap_or(HOSTS_MAX).clamp(1, HOSTS_MAX);
-    let work = move || reckon(&state, &wanted.series, (from, to), by, top);
+    let work = move || {
+        let fleet = reckon(&state, &wanted.series, (from, to), by, top)?;
+        let mut out = Vec::with_capacity((fleet.hosts.len() + 4) * HOST_BYTES);
+        serde_json::to_writer(&mut out, &fleet).expect("a document is written to memory");
+        Ok(written(out))
+    };
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| unavailable("the history could not be read; see the server's log"))?
-        .map(Json)
 }
 
 fn reckon(
@@ -77,7 +84,9 @@ fn reckon(
     for damage in &damaged {
         tracing::warn!(damage, "part of the history cannot be read");
     }
-    let names = names(state);
+    let view = state.published.view();
+    let known = view.hosts.iter().chain(&view.retired);
+    let names: BTreeMap<HostId, &str> = known.map(|host| (host.id, host.name.as_str())).collect();
     let p95 = match by {
         FleetBy::P95 => {
             let hosts = hosts.keys().copied();
@@ -92,7 +101,7 @@ fn reckon(
             host,
             name: names
                 .get(&host)
-                .map_or_else(|| host.to_string(), |name| (*name).clone()),
+                .map_or_else(|| host.to_string(), |name| (*name).to_owned()),
             samples: total.samples,
             min: total.min,
             mean: total.mean,
@@ -122,13 +131,6 @@ fn most_first(by: FleetBy, a: &FleetHost, b: &FleetHost) -> Ordering {
     rank(b)
         .total_cmp(&rank(a))
         .then_with(|| a.name.cmp(&b.name))
-}
-
-/// Names by id, also of retired hosts.
-fn names(state: &State) -> BTreeMap<HostId, String> {
-    let view = state.published.view();
-    let all = view.hosts.iter().chain(&view.retired);
-    all.map(|host| (host.id, host.name.clone())).collect()
 }
 
 /// A series by its whole notation, or by a part of it that fits only one of all that any host has.

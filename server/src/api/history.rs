@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::State as Shared;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::State;
-use super::answer::{Failure, Query, bad, unavailable};
+use super::answer::{Failure, Query, bad, on_this_thread, written};
 use super::points::{self, About, Form};
 use super::read::{find_measured, find_series};
 use crate::history::summary::draw::{Found, Wanted};
@@ -46,7 +45,7 @@ pub(super) async fn history(
         )));
     }
     let points = wanted.points.unwrap_or(POINTS_MAX).clamp(1, POINTS_MAX);
-    let read = tokio::task::spawn_blocking(move || {
+    let document = on_this_thread(|| {
         // With what it sent under another name before somebody said that it is this host.
         let mut hosts = vec![host];
         hosts.extend(state.identity.merged_into(host));
@@ -70,9 +69,6 @@ pub(super) async fn history(
             zone: &state.published.view().now.zone,
         };
         points::document(&about, &found, wanted.form)
-    });
-    let document = read
-        .await
-        .map_err(|_| unavailable("the history could not be read; see the server's log"))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], document).into_response())
+    })?;
+    Ok(written(document))
 }

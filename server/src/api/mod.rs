@@ -9,7 +9,7 @@ mod fleet;
 mod history;
 mod hosts;
 mod logs;
-mod points;
+pub mod points;
 pub(crate) mod read;
 mod search;
 pub(crate) mod write;

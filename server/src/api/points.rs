@@ -18,7 +18,7 @@ use crate::history::summary::draw::Found;
 /// How points are told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Form {
+pub enum Form {
     /// One after the other, each with its time in words: [`dawnwatch_proto::api::History`].
     #[default]
     Points,
@@ -28,17 +28,17 @@ pub(super) enum Form {
 
 /// Whose points they are.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct About<'a> {
+pub struct About<'a> {
     /// The host.
-    pub(super) host: HostId,
+    pub host: HostId,
     /// Its name.
-    pub(super) name: &'a str,
+    pub name: &'a str,
     /// The series in Prometheus notation.
-    pub(super) series: &'a str,
+    pub series: &'a str,
     /// What its points are.
-    pub(super) kind: Kind,
+    pub kind: Kind,
     /// Zone to show times in.
-    pub(super) zone: &'a str,
+    pub zone: &'a str,
 }
 
 /// What is known of all points together.
@@ -60,11 +60,21 @@ const HEAD_BYTES: usize = 1024;
 /// Milliseconds of a day.
 const DAY_MS: i64 = 86_400_000;
 
+/// The length of `2026-10-05T`.
+const DAY_BYTES: usize = 11;
+
+/// Room for a number or a time.
+const NUMBER_BYTES: usize = 32;
+
 /// Above it not every whole number is a double.
 const EXACT_MAX: u64 = 1 << 53;
 
 /// The whole document.
-pub(super) fn document(about: &About<'_>, found: &Found, form: Form) -> Vec<u8> {
+///
+/// # Panics
+/// Never: memory takes what is written.
+#[must_use]
+pub fn document(about: &About<'_>, found: &Found, form: Form) -> Vec<u8> {
     let mut text = Text::default();
     match found {
         Found::Samples(points) => {
@@ -104,9 +114,9 @@ pub(super) fn document(about: &About<'_>, found: &Found, form: Form) -> Vec<u8> 
 }
 
 /// How many decimals a quantum's values have; none where they have no end.
-fn places((_, div): (u32, u32)) -> Option<u32> {
+fn places((_, div): (u32, u32)) -> Option<usize> {
     let places = div.max(1).ilog10();
-    (10u32.pow(places) == div.max(1)).then_some(places)
+    (10u32.pow(places) == div.max(1)).then_some(places as usize)
 }
 
 /// A value as it will be written.
@@ -128,8 +138,8 @@ impl From<Option<f64>> for Number {
 #[derive(Default)]
 struct Text {
     out: Vec<u8>,
-    /// The day that was worded last: its number since 1970, and `2026-10-05T`.
-    day: Option<(i64, Vec<u8>)>,
+    /// The day that was worded last, by its number since 1970.
+    day: Option<(i64, Option<[u8; DAY_BYTES]>)>,
 }
 
 impl Text {
@@ -152,14 +162,14 @@ impl Text {
         self.out.pop();
     }
 
-    fn points(&mut self, each: impl Iterator<Item = (i64, Number)>, places: u32, form: Form) {
+    fn points(&mut self, each: impl Iterator<Item = (i64, Number)>, places: usize, form: Form) {
         match form {
             Form::Points => self.pairs(each, places),
             Form::Columns => self.columns(each, places),
         }
     }
 
-    fn pairs(&mut self, each: impl Iterator<Item = (i64, Number)>, places: u32) {
+    fn pairs(&mut self, each: impl Iterator<Item = (i64, Number)>, places: usize) {
         self.out.extend_from_slice(br#","points":["#);
         let from = self.out.len();
         for (ms, number) in each {
@@ -172,7 +182,7 @@ impl Text {
         self.end_list(from);
     }
 
-    fn columns(&mut self, each: impl Iterator<Item = (i64, Number)>, places: u32) {
+    fn columns(&mut self, each: impl Iterator<Item = (i64, Number)>, places: usize) {
         let mut times = Vec::with_capacity(each.size_hint().1.unwrap_or(0));
         self.out.extend_from_slice(br#","values":["#);
         let from = self.out.len();
@@ -223,88 +233,123 @@ impl Text {
         self.out.push(b']');
     }
 
-    fn number(&mut self, number: Number, places: u32) {
+    fn number(&mut self, number: Number, places: usize) {
         match number {
             Number::None => self.out.extend_from_slice(b"null"),
             Number::Decimal(whole) => self.decimal(whole, places),
             // What is no number has none in JSON either.
             Number::Double(value) => {
-                serde_json::to_writer(&mut self.out, &value).expect("a number is written to memory")
+                serde_json::to_writer(&mut self.out, &value)
+                    .expect("a number is written to memory");
             }
         }
     }
 
     fn whole(&mut self, whole: i64) {
-        serde_json::to_writer(&mut self.out, &whole).expect("a number is written to memory");
+        self.decimal(whole, 0);
     }
 
     /// So many units of the last decimal; zeros at its end are left out.
-    fn decimal(&mut self, whole: i64, places: u32) {
-        let unit = 10u64.pow(places);
-        let size = whole.unsigned_abs();
-        let (above, mut below) = (size / unit, size % unit);
+    fn decimal(&mut self, whole: i64, mut places: usize) {
+        let mut rest = whole.unsigned_abs();
+        while places > 0 && rest.is_multiple_of(10) {
+            rest /= 10;
+            places -= 1;
+        }
+        let digits = rest.checked_ilog10().map_or(1, |log| log as usize + 1);
+        let digits = digits.max(places + 1);
+        let mut text = [b'0'; NUMBER_BYTES];
+        let from = usize::from(whole < 0);
         if whole < 0 {
-            self.out.push(b'-');
+            text[0] = b'-';
         }
-        serde_json::to_writer(&mut self.out, &above).expect("a number is written to memory");
-        if below == 0 {
-            return;
+        let end = from + digits + usize::from(places > 0);
+        let mut at = end;
+        for _ in 0..places {
+            at -= 1;
+            text[at] = pair(rest % 10)[1];
+            rest /= 10;
         }
-        self.out.push(b'.');
-        let mut unit = unit;
-        while below > 0 {
-            unit /= 10;
-            self.out.push(digit(below / unit));
-            below %= unit;
+        if places > 0 {
+            at -= 1;
+            text[at] = b'.';
         }
+        while rest >= 10 {
+            at -= 2;
+            text[at..at + 2].copy_from_slice(&pair(rest % 100));
+            rest /= 100;
+        }
+        if rest > 0 {
+            text[at - 1] = pair(rest)[1];
+        }
+        self.put(text, end);
     }
 
     /// A time as RFC 3339 has it, in UTC, the way `jiff` writes it.
     fn time(&mut self, ms: i64) {
-        let (day, within) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
-        match &self.day {
-            Some((known, words)) if *known == day => self.out.extend_from_slice(words),
-            Some(_) | None => {
-                let at = Timestamp::from_millisecond(day * DAY_MS).unwrap_or(Timestamp::MIN);
-                let mut words = Vec::new();
-                write!(words, "{at}").expect("a time is written to memory");
-                // 00:00:00Z is what is written anew of each.
-                words.truncate(words.len() - 9);
-                self.out.extend_from_slice(&words);
-                self.day = Some((day, words));
-            }
+        let (day, within) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS).unsigned_abs());
+        if self.day.is_none_or(|(known, _)| known != day) {
+            self.day = Some((day, words_of(day)));
         }
-        let within = within.unsigned_abs();
-        let (hours, minutes) = (within / 3_600_000, within / 60_000 % 60);
-        self.two(hours);
-        self.out.push(b':');
-        self.two(minutes);
-        self.out.push(b':');
-        self.two(within / 1_000 % 60);
+        let Some((_, Some(words))) = self.day else {
+            let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+            write!(self.out, "{at}").expect("a time is written to memory");
+            return;
+        };
+        let mut text = *b"0000-00-00T00:00:00.000Z\0\0\0\0\0\0\0\0";
+        text[..DAY_BYTES].copy_from_slice(&words);
+        text[11..13].copy_from_slice(&pair(within / 3_600_000));
+        text[14..16].copy_from_slice(&pair(within / 60_000 % 60));
+        text[17..19].copy_from_slice(&pair(within / 1_000 % 60));
         let ms = within % 1_000;
-        if ms > 0 {
-            let digits = [b'.', digit(ms / 100), digit(ms / 10 % 10), digit(ms % 10)];
-            let zeros = digits
-                .iter()
-                .rev()
-                .take_while(|digit| **digit == b'0')
-                .count();
-            self.out.extend_from_slice(&digits[..digits.len() - zeros]);
+        text[20] = pair(ms / 100)[1];
+        text[21..23].copy_from_slice(&pair(ms % 100));
+        let mut end = 23;
+        while text[end - 1] == b'0' && end > 20 {
+            end -= 1;
         }
-        self.out.push(b'Z');
+        // Nothing behind the point, and no point.
+        end = if end == 20 { 19 } else { end };
+        text[end] = b'Z';
+        self.put(text, end + 1);
     }
 
-    fn two(&mut self, number: u64) {
-        self.out
-            .extend_from_slice(&[digit(number / 10 % 10), digit(number % 10)]);
+    /// Adds the first bytes of some: all of them are copied, for a copy of a fixed size is no call.
+    fn put(&mut self, text: [u8; NUMBER_BYTES], length: usize) {
+        let from = self.out.len();
+        self.out.extend_from_slice(&text);
+        self.out.truncate(from + length);
     }
 }
 
-/// The digit of a number below 10.
-#[allow(clippy::cast_possible_truncation, reason = "below 10")]
-fn digit(number: u64) -> u8 {
-    b'0' + number as u8
+/// `2026-10-05T` of a day since 1970; none where a year has not four digits.
+fn words_of(day: i64) -> Option<[u8; DAY_BYTES]> {
+    let at = Timestamp::from_millisecond(day.checked_mul(DAY_MS)?).ok()?;
+    let text = at.to_string();
+    let (words, rest) = text.as_bytes().split_first_chunk()?;
+    (rest == b"00:00:00Z").then_some(*words)
 }
+
+/// The last two digits of a number below 100.
+fn pair(number: u64) -> [u8; 2] {
+    let at = usize::try_from(number).map_or(0, |number| 2 * (number % 100));
+    [PAIRS[at], PAIRS[at + 1]]
+}
+
+/// `00`, `01`, and on to `99`.
+const PAIRS: [u8; 200] = {
+    let mut out = [b'0'; 200];
+    let (mut tens, mut at) = (0, 0);
+    while tens < 10 {
+        let mut ones = 0;
+        while ones < 10 {
+            (out[at], out[at + 1]) = (b'0' + tens, b'0' + ones);
+            (ones, at) = (ones + 1, at + 2);
+        }
+        tens += 1;
+    }
+    out
+};
 
 #[cfg(test)]
 mod tests {

@@ -76,15 +76,29 @@ impl Points {
 
     /// Adds samples that are counted in a quantum of their own.
     fn add(&mut self, samples: impl Iterator<Item = (i64, i64)>, quantum: Quantum) {
+        let own = self.shared(quantum);
+        self.raw
+            .extend(samples.map(|(time, raw)| (time, raw_in(raw, quantum, own))));
+    }
+
+    /// The same where all of them are wanted.
+    fn add_all(&mut self, samples: &[(i64, i64)], quantum: Quantum) {
+        if self.shared(quantum) == quantum {
+            self.raw.extend_from_slice(samples);
+        } else {
+            self.add(samples.iter().copied(), quantum);
+        }
+    }
+
+    /// The quantum that holds what is there and what comes; what is there is counted in it then.
+    fn shared(&mut self, quantum: Quantum) -> Quantum {
         if self.raw.is_empty() {
             self.quantum = quantum;
         }
         if self.quantum != quantum {
             self.count_in(common(self.quantum, quantum));
         }
-        let own = self.quantum;
-        self.raw
-            .extend(samples.map(|(time, raw)| (time, raw_in(raw, quantum, own))));
+        self.quantum
     }
 }
 
@@ -110,11 +124,9 @@ impl History {
         }
         // The head first, the files after it: what is sealed in between is seen twice and counted once.
         let (minis, rows) = self.head().of(host);
-        for file in self
-            .files()
-            .iter()
-            .filter(|file| file.meets(span.0, span.1))
-        {
+        let files = self.files();
+        let meeting = || files.iter().filter(|file| file.meets(span.0, span.1));
+        for file in meeting() {
             for block in file.blocks_of(host) {
                 if block.max_ms < span.0 || block.min_ms >= span.1 {
                     continue;
@@ -122,7 +134,15 @@ impl History {
                 let Some((column, quantum)) = columns.of(block.schema) else {
                     continue;
                 };
+                let whole = span.0 <= block.min_ms && block.max_ms < span.1;
                 match file.column(block, column) {
+                    Ok(more) if whole => {
+                        if points.raw.is_empty() {
+                            // The hours of a host are alike.
+                            points.raw.reserve(more.len() * meeting().count());
+                        }
+                        points.add_all(&more, quantum);
+                    }
                     Ok(more) => points.add(more.into_iter().filter(inside), quantum),
                     Err(error) => points.damaged.push(error.to_string()),
                 }

@@ -65,6 +65,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// So many bits, at most 64.
+    #[inline]
     pub fn get(&mut self, bits: u32) -> u64 {
         if bits > 32 {
             let low = self.few(32);
@@ -75,6 +76,7 @@ impl<'a> BitReader<'a> {
 
     /// How many ones there are before a zero, which is passed over too; at most `most`, which is
     /// at most 32 and has no zero behind it.
+    #[inline]
     pub fn ones(&mut self, most: u32) -> u32 {
         if self.count <= most {
             self.fill();
@@ -94,6 +96,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// At most 32 bits.
+    #[inline]
     fn few(&mut self, bits: u32) -> u64 {
         if self.count < bits {
             self.fill();

@@ -1,6 +1,6 @@
 //! One series of all hosts over a span of whole hours: a night's maximum of a fleet, without reading its samples.
 //!
-//! Summaries answer, one read an hour file; samples only of the hour that is not sealed, and where a summary is missing.
+//! Summaries answer, one file an hour, read by two threads in turn; samples only of the hour that is not sealed, and where a summary is missing.
 //! Percentiles cannot be put together from summaries: [`History::percentiles`] reads the samples of every host.
 
 use std::collections::BTreeMap;
@@ -9,12 +9,15 @@ use dawnwatch_proto::{HostId, Kind, MISSING, SchemaId, Series};
 use jiff::Timestamp;
 
 use super::draw::decoded;
-use super::file::in_order;
+use super::file::{SummaryAt, in_order};
 use super::group::Part;
 use super::{HOUR_S, Shape, Summary, file, reduce, start_of};
 use crate::history::hour::HourFile;
 use crate::history::query::Column;
-use crate::history::{History, Sealing};
+use crate::history::{Error, History, Sealing};
+
+/// Fewer files than these are read by one thread: another costs about as much to begin as one of them.
+const WORTH_A_THREAD: usize = 4;
 
 /// What a series came to on one host.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,17 +110,16 @@ impl History {
         let known = self.summaries();
         let sealed = files.last().map_or(0, |file| file.footer.through);
         let raw: BTreeMap<u64, _> = files.iter().map(|f| (f.footer.through, f)).collect();
-        for at in known.values().filter(|at| at.step_s == HOUR_S) {
-            if !at.meets(hours.from, hours.to) {
-                continue;
-            }
+        let meeting = |at: &&SummaryAt| at.step_s == HOUR_S && at.meets(hours.from, hours.to);
+        let meeting: Vec<&SummaryAt> = known.values().filter(meeting).collect();
+        self.read_in_turn(&meeting, series, |at, read| {
             let file = raw.get(&at.through);
-            match file::read(&self.dir, at, None, series) {
+            match read {
                 Ok(Some(read)) if read.left_out == 0 || file.is_none() => {
                     for (host, part) in read.parts {
                         sums.add(host, part);
                     }
-                    continue;
+                    return;
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -130,7 +132,7 @@ impl History {
             if let Some(file) = file {
                 self.of_samples(file, series, &mut sums);
             }
-        }
+        });
         for file in files.iter() {
             if !known.contains_key(&(file.footer.through, HOUR_S)) {
                 self.of_samples(file, series, &mut sums);
@@ -141,9 +143,42 @@ impl History {
         }
         // Their rows leave the files little by little.
         for host in self.erased() {
-            sums.hosts.remove(&host);
+            sums.whose.remove(&host);
         }
         sums.totals()
+    }
+
+    /// Reads a series from summary files and hands them out in order: every other one is read by a second thread, which is
+    /// ahead by two at most.
+    fn read_in_turn(
+        &self,
+        files: &[&SummaryAt],
+        series: &Series,
+        mut take: impl FnMut(&SummaryAt, Result<Option<file::OfSeries>, Error>),
+    ) {
+        let read = |at: &SummaryAt| file::read(&self.dir, at, None, series);
+        if files.len() < WORTH_A_THREAD {
+            files.iter().for_each(|at| take(at, read(at)));
+            return;
+        }
+        std::thread::scope(|scope| {
+            let (send, others) = std::sync::mpsc::sync_channel(1);
+            let odd = files.iter().skip(1).step_by(2);
+            scope.spawn(move || {
+                for at in odd {
+                    // Nobody waits for more where the one who takes has ended.
+                    if send.send(read(at)).is_err() {
+                        return;
+                    }
+                }
+            });
+            for two in files.chunks(2) {
+                take(two[0], read(two[0]));
+                if let Some(other) = two.get(1) {
+                    take(other, others.recv().unwrap_or(Ok(None)));
+                }
+            }
+        });
     }
 
     /// The samples of an hour file, where its summary does not answer.
@@ -232,7 +267,15 @@ struct Sums<'a> {
     as_host: &'a dyn Fn(HostId) -> HostId,
     kind: Kind,
     hours: Hours,
-    hosts: BTreeMap<HostId, Sum>,
+    sums: Vec<Option<Sum>>,
+    /// By the host that samples count for: where its sum is.
+    whose: BTreeMap<HostId, usize>,
+    /// Hosts as they were met, each with where the sum is that it counts for.
+    met: Vec<(HostId, usize)>,
+    /// Where each host is in that list.
+    places: BTreeMap<HostId, usize>,
+    /// Where in that list the last one was: each file has its hosts in the same order.
+    at: usize,
     damaged: Vec<String>,
 }
 
@@ -255,7 +298,11 @@ impl<'a> Sums<'a> {
             as_host,
             kind,
             hours,
-            hosts: BTreeMap::new(),
+            sums: Vec::new(),
+            whose: BTreeMap::new(),
+            met: Vec::new(),
+            places: BTreeMap::new(),
+            at: 0,
             damaged: Vec::new(),
         }
     }
@@ -306,10 +353,31 @@ impl<'a> Sums<'a> {
             last: (last.0, scaled(last.1)),
         };
         let is_counter = self.kind == Kind::Counter;
-        self.hosts
-            .entry((self.as_host)(host))
-            .and_modify(|known| known.join(&new, is_counter))
-            .or_insert(new);
+        let at = self.place_of(host);
+        match &mut self.sums[at] {
+            Some(known) => known.join(&new, is_counter),
+            none => *none = Some(new),
+        }
+    }
+
+    /// Where the sum is that a host's samples count for.
+    fn place_of(&mut self, host: HostId) -> usize {
+        for at in [self.at, self.at + 1] {
+            if let Some((_, place)) = self.met.get(at).filter(|(met, _)| *met == host) {
+                self.at = at;
+                return *place;
+            }
+        }
+        self.at = *self.places.entry(host).or_insert_with(|| {
+            let next = self.sums.len();
+            let place = *self.whose.entry((self.as_host)(host)).or_insert(next);
+            if place == next {
+                self.sums.push(None);
+            }
+            self.met.push((host, place));
+            self.met.len() - 1
+        });
+        self.met[self.at].1
     }
 
     #[allow(clippy::cast_precision_loss, reason = "as above")]
@@ -334,13 +402,14 @@ impl<'a> Sums<'a> {
                 })
             }
         };
-        let hosts = self.hosts.iter();
+        let whose = self.whose.iter();
+        let sums = whose.filter_map(|(host, at)| Some((*host, self.sums[*at].as_ref()?)));
         let mut damaged = self.damaged;
         damaged.sort();
         damaged.dedup();
         OfFleet {
-            hosts: hosts
-                .filter_map(|(host, of)| Some((*host, total(of)?)))
+            hosts: sums
+                .filter_map(|(host, of)| Some((host, total(of)?)))
                 .collect(),
             damaged,
         }

@@ -682,3 +682,75 @@ fn a_percentile_is_of_all_samples() {
     all.sort_unstable();
     assert!((found[&hosts[0]] - all[380] as f64 / 4.0).abs() < 1e-9);
 }
+
+/// A night of nine hour files; three hosts, of which each is away in some hours.
+fn night(dir: &Path) -> History {
+    let history = open(dir);
+    for host in 2..4 {
+        history.schema(HostId(host), &schema()).unwrap();
+    }
+    for hour in 0..9 {
+        for host in (1..4).filter(|host| (hour + host) % 4 != 0) {
+            for i in hour * 360..(hour + 1) * 360 {
+                let (time_ms, values) = sample(i + 10_000 * host);
+                let row = Row {
+                    time_ms: time_ms - 100_000_000 * host,
+                    schema: schema().id(),
+                    values: values.to_vec().into(),
+                    position: u64::try_from(hour).unwrap() + 1,
+                };
+                history.push(HostId(host.unsigned_abs().into()), row, history.through());
+            }
+        }
+        seal(
+            &history,
+            u64::try_from(hour).unwrap() + 1,
+            (hour + 1) * 3_600,
+        );
+    }
+    history
+}
+
+#[test]
+fn two_threads_read_what_one_would() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(night(dir.path()));
+    let span = |to| {
+        let at = |s| Timestamp::from_second(s).unwrap();
+        (at(0), at(to))
+    };
+    let fleet = |history: &History, name: &str| {
+        let series = history.named(name).unwrap();
+        history.fleet(&series, span(9 * 3_600), &|host| host)
+    };
+    let history = open(dir.path());
+    let (levels, counts) = (fleet(&history, "x_bytes"), fleet(&history, "x_total"));
+    for host in 1..4 {
+        let there = || (0..9).filter(|hour| (hour + host) % 4 != 0);
+        let numbers = there().flat_map(|hour| hour * 360..(hour + 1) * 360);
+        let values = numbers.map(|i| sample(i + 10_000 * host).1[0]);
+        let values: Vec<i64> = values.filter(|value| *value != MISSING).collect();
+        let id = HostId(host.unsigned_abs().into());
+        let total = levels.hosts[&id];
+        assert_eq!(total.samples, values.len() as u64, "host {host}");
+        let least = *values.iter().min().unwrap() as f64 / 4.0;
+        assert_eq!(total.min, Some(least), "host {host}");
+        assert_eq!(counts.hosts[&id].samples, 360 * there().count() as u64);
+    }
+    // What a few hours come to is read by one thread.
+    let series = history.named("x_bytes").unwrap();
+    let few = history.fleet(&series, span(3 * 3_600), &|host| host);
+    assert_eq!(few.hosts.len(), 3);
+
+    // Damaged summaries at an even and at an odd place: the samples answer.
+    for path in &files(dir.path(), ".dws")[2..4] {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[40] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    let history = open(dir.path());
+    assert_eq!(fleet(&history, "x_bytes"), levels);
+    let history = open(dir.path());
+    assert_eq!(fleet(&history, "x_total"), counts);
+    assert_eq!(files(dir.path(), ".dws").len(), 9);
+}
