@@ -45,8 +45,9 @@ pub use joinline::JoinLine;
 pub use series::{Kind, Schema, SchemaId, Series};
 pub use tick::{Gap, GapReason, Item, MISSING, Tick};
 
-/// The protocol level that this build speaks; peers one level apart understand each other.
-pub const PROTOCOL: u32 = 1;
+/// The protocol level that this build speaks; peers one level apart understand each other. Level 1 knew no rows that move the base
+/// row and no tables that name processes again: it was never released, and no level lies between.
+pub const PROTOCOL: u32 = 3;
 
 /// The port of the agents' gRPC listener.
 pub const AGENT_PORT: u16 = 7443;

@@ -10,8 +10,13 @@
 //!
 //! A lone column as in the base row may be coded either way; a difference of nothing is the shorter one.
 //!
-//! The sender repeats the base row every [`BASE_EVERY`] ticks, at the start of a connection and after each change of
-//! schema, so that one lost connection never spoils a later tick.
+//! Each row that is sent becomes the base row of the next one, which then says what one tick has changed and no more. A connection
+//! carries them in order, all or none; its first row, and the first after a change of schema, is coded against nothing. What a
+//! receiver is told of each row is which of the three it is: against nothing, against the base row that stays, or that it moves.
+//!
+//! A table of processes is coded against the one before it in the same way (`processes`).
+
+mod processes;
 
 use std::collections::BTreeMap;
 
@@ -19,9 +24,7 @@ use crate::event::{Event, time_from_ms};
 use crate::series::limit;
 use crate::tick::{Gap, GapReason, Item, MISSING, Tick};
 use crate::{Malformed, Schema, SchemaId, pb};
-
-/// Ticks between two base rows: five minutes at ten seconds.
-pub const BASE_EVERY: u32 = 30;
+use processes::Table;
 
 /// Most items in one batch: a backlog travels in messages of some ten KiB.
 pub const ITEMS_MAX: usize = 512;
@@ -99,13 +102,13 @@ pub fn decode_row(
     }
 }
 
-/// The sending end: numbers schemas, keeps the base row.
+/// The sending end: numbers schemas, keeps the base row and the last table of processes.
 #[derive(Debug, Default)]
 pub struct Encoder {
     numbers: BTreeMap<SchemaId, u32>,
     base: Vec<i64>,
     base_schema: Option<SchemaId>,
-    since_base: u32,
+    table: Table,
 }
 
 impl Encoder {
@@ -120,7 +123,11 @@ impl Encoder {
                 let (announce, tick) = self.tick(tick, schema);
                 (announce, pb::item::Body::Tick(tick))
             }
-            Item::Event(event) => (None, pb::item::Body::Event(event.to_pb())),
+            Item::Event(event) => {
+                let mut event = event.to_pb();
+                self.table.shorten(&mut event);
+                (None, pb::item::Body::Event(event))
+            }
             Item::Gap(gap) => (None, pb::item::Body::Gap(gap_to_pb(gap))),
         };
         (announce, pb::Item { body: Some(body) })
@@ -135,15 +142,10 @@ impl Encoder {
         let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX) + 1;
         let number = *self.numbers.entry(tick.schema).or_insert(next);
         let announce = (number == next).then(|| schema().to_pb(number));
-        let base = self.base_schema != Some(tick.schema)
-            || self.base.len() != tick.row.len()
-            || self.since_base >= BASE_EVERY;
+        let base = self.base_schema != Some(tick.schema) || self.base.len() != tick.row.len();
         let row = encode_row(&tick.row, (!base).then_some(&self.base));
-        if base {
-            (self.base, self.base_schema, self.since_base) =
-                (tick.row.clone(), Some(tick.schema), 0);
-        }
-        self.since_base += 1;
+        self.base.clone_from(&tick.row);
+        self.base_schema = Some(tick.schema);
         (
             announce,
             pb::Tick {
@@ -151,6 +153,7 @@ impl Encoder {
                 schema: number,
                 row,
                 base,
+                moves_base: !base,
             },
         )
     }
@@ -167,6 +170,7 @@ impl Encoder {
 pub struct Decoder {
     schemas: BTreeMap<u32, (SchemaId, usize)>,
     base: Option<(u32, Vec<i64>)>,
+    table: Table,
 }
 
 impl Decoder {
@@ -214,7 +218,10 @@ impl Decoder {
     fn item(&mut self, item: pb::Item) -> Result<Item, Malformed> {
         match item.body.ok_or(Malformed::Missing("body of an item"))? {
             pb::item::Body::Tick(tick) => self.tick(tick).map(Item::Tick),
-            pb::item::Body::Event(event) => Event::from_pb(event).map(Item::Event),
+            pb::item::Body::Event(mut event) => {
+                self.table.complete(&mut event)?;
+                Event::from_pb(event).map(Item::Event)
+            }
             pb::item::Body::Gap(gap) => gap_from_pb(&gap).map(Item::Gap),
         }
     }
@@ -235,8 +242,10 @@ impl Decoder {
             Some(_) | None => return Err(Malformed::Missing("base row of a tick")),
         };
         let row = decode_row(&tick.row, columns, base)?;
-        if tick.base {
-            self.base = Some((tick.schema, row.clone()));
+        if tick.base || tick.moves_base {
+            let (number, base) = self.base.get_or_insert_default();
+            *number = tick.schema;
+            base.clone_from(&row);
         }
         Ok(Tick { time, schema, row })
     }
@@ -368,6 +377,7 @@ mod tests {
                 let tick = Tick { time, schema: schema.id(), row };
                 let (announce, wire) = encoder.tick(&tick, || schema.clone());
                 prop_assert_eq!(announce.is_some(), i == 0);
+                prop_assert_eq!((wire.base, wire.moves_base), (i == 0, i > 0));
                 if let Some(announce) = announce {
                     decoder.schema(announce).unwrap();
                 }
@@ -403,21 +413,47 @@ mod tests {
         }
     }
 
+    fn row_of(value: i64, base: bool, moves_base: bool) -> pb::Tick {
+        pb::Tick {
+            time_ms: 0,
+            schema: 1,
+            row: encode_row(&[value], None),
+            base,
+            moves_base,
+        }
+    }
+
     #[test]
     fn a_tick_without_its_base_is_refused() {
         let mut decoder = Decoder::default();
         let schema = Schema::new(vec![Series::new("x", Kind::Gauge)]);
         decoder.schema(schema.to_pb(1)).unwrap();
-        let tick = pb::Tick {
-            time_ms: 0,
-            schema: 1,
-            row: vec![0, 0],
-            base: false,
-        };
-        assert_eq!(
-            decoder.tick(tick),
-            Err(Malformed::Missing("base row of a tick"))
-        );
+        for moves_base in [false, true] {
+            assert_eq!(
+                decoder.tick(row_of(1, false, moves_base)),
+                Err(Malformed::Missing("base row of a tick"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_base_row_stays_until_a_row_moves_it() {
+        let mut decoder = Decoder::default();
+        let schema = Schema::new(vec![Series::new("x", Kind::Gauge)]);
+        decoder.schema(schema.to_pb(1)).unwrap();
+        for (more, base, moves_base, want) in [
+            (100, true, false, 100),
+            (3, false, false, 103),
+            (4, false, false, 104),
+            (5, false, true, 105),
+            (5, false, true, 110),
+            (1, false, false, 111),
+            (7, true, false, 7),
+            (1, false, true, 8),
+        ] {
+            let tick = decoder.tick(row_of(more, base, moves_base)).unwrap();
+            assert_eq!(tick.row, [want], "{more} {base} {moves_base}");
+        }
     }
 
     #[test]

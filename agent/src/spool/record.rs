@@ -2,11 +2,11 @@
 //!
 //! | bytes | meaning |
 //! |---|---|
-//! | 1 | version of the record, [`VERSION`] |
+//! | 1 | version of the record, [`VERSION`]; [`VERSION_FIXED`] is read too |
 //! | rest | protobuf: 1 = schema (where announced), 2 = item, 3 = a chapter begins here, 4 = the segment's note, again |
 //!
-//! Rows are coded against a base row (`dawnwatch_proto::wire`). A **chapter** is a run of items that is readable alone:
-//! it begins at the start of each segment and every [`CHAPTER_TICKS`] ticks, and restates schema and base row. After
+//! Rows are coded against the row before, tables of processes against the table before (`dawnwatch_proto::wire`). A **chapter** is a run of items that is readable alone:
+//! it begins at the start of each segment and every [`CHAPTER_TICKS`] ticks, and restates schema and row. After
 //! damage a reader knows nothing until the next chapter, so a row is never decoded against a base it does not belong to.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,10 @@ use jiff::Timestamp;
 use prost::Message;
 
 /// Version of the record.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
+
+/// The version before: its rows say that the base row stays, its tables of processes are whole. It is read like this one.
+const VERSION_FIXED: u8 = 1;
 
 /// Ticks of a chapter: half an hour. Restating some 4 KiB of schema costs 20 bytes a tick; damage costs half an hour.
 const CHAPTER_TICKS: u32 = 180;
@@ -77,9 +80,14 @@ pub(super) fn times(item: &Item) -> (Timestamp, Timestamp) {
 
 /// The note of the segment a record lies in, if a chapter begins with it.
 pub(super) fn owner(bytes: &[u8]) -> Option<Vec<u8>> {
-    let rest = bytes.strip_prefix(&[VERSION])?;
-    let record = Record::decode(rest).ok()?;
+    let record = Record::decode(body(bytes)?).ok()?;
     (!record.note.is_empty()).then_some(record.note)
+}
+
+/// What follows the version, if it is one that is known.
+fn body(bytes: &[u8]) -> Option<&[u8]> {
+    let (version, rest) = bytes.split_first()?;
+    matches!(*version, VERSION | VERSION_FIXED).then_some(rest)
 }
 
 /// The writing end: knows what the current chapter has said.
@@ -147,7 +155,7 @@ impl Parser {
     /// Reads the record of the frame at a sequence number.
     pub(super) fn entry(&mut self, seq: u64, bytes: &[u8]) -> Result<Entry, Malformed> {
         let invalid = |what, why: String| Malformed::Invalid { what, why };
-        let Some((&VERSION, rest)) = bytes.split_first() else {
+        let Some(rest) = body(bytes) else {
             return Err(invalid(
                 "version of a spool record",
                 format!("{:?}", bytes.first()),
@@ -288,10 +296,33 @@ mod tests {
         }
     }
 
-    const GOLDEN: [&str; 4] = [
+    #[test]
+    fn records_of_the_version_before_are_read() {
+        let mut parser = Parser::default();
+        let rows: Vec<Vec<i64>> = (1..)
+            .zip(FIXED)
+            .map(|(seq, hex)| {
+                let bytes = HEXLOWER.decode(hex.as_bytes()).unwrap();
+                assert_eq!(owner(&bytes).is_some(), seq == 1);
+                match parser.entry(seq, &bytes).unwrap().item {
+                    Item::Tick(tick) => tick.row,
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect();
+        assert_eq!(rows, [[7, 100], [8, 130], [8, 130]], "their base row stays");
+    }
+
+    const FIXED: [&str; 3] = [
         "010a49080111ae119f8dc68b823c1a120a0a6e6f64655f6c6f6164311801200128011a280a166e6f64655f6370755f7365636f6e64735f746f74616c12080a0363707512013018022001280112120a1008909ee0b4ab3310011a0310ca012001180122020203",
         "01120f0a0d08a0ece0b4ab3310011a02043e",
-        "01121b121908b0bae1b4ab3322100a047465737412086e756d6265722033",
-        "01121a1a180804100918c088e2b4ab3320908fe5b4ab33280530013801",
+        "01120f0a0d08a0ece0b4ab3310011a02043e",
+    ];
+
+    const GOLDEN: [&str; 4] = [
+        "020a49080111ae119f8dc68b823c1a120a0a6e6f64655f6c6f6164311801200128011a280a166e6f64655f6370755f7365636f6e64735f746f74616c12080a0363707512013018022001280112120a1008909ee0b4ab3310011a0310ca012001180122020203",
+        "0212110a0f08a0ece0b4ab3310011a02043e2801",
+        "02121b121908b0bae1b4ab3322100a047465737412086e756d6265722033",
+        "02121a1a180804100918c088e2b4ab3320908fe5b4ab33280530013801",
     ];
 }

@@ -89,6 +89,8 @@ pub(super) fn processes_to_pb(p: &Processes) -> pb::Processes {
         unit: one.unit.clone(),
         cpu_permille: one.cpu_permille,
         rss_bytes: one.rss_bytes,
+        again: 0,
+        rss_more: 0,
     };
     pb::Processes {
         span_ms: p.span_ms,
