@@ -216,6 +216,7 @@ impl Session<'_> {
         let mut checks = tokio::time::interval(CHECK_EVERY);
         checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let quiet = session.talk.ack_in_ms(shared.clock.boot_ms());
             tokio::select! {
                 message = inbound.message() => match message? {
                     Some(message) => session.take(message).await?,
@@ -230,6 +231,8 @@ impl Session<'_> {
                         // A person said that it is another host, set up anew: its next stream is that host's.
                         return session.send(from_server::Body::Drain(pb::Drain { retry_after_ms: 0 })).await;
                     }
+                }
+                () = tokio::time::sleep(Duration::from_millis(quiet.unwrap_or(0))), if quiet.is_some() => {
                     session.flush_ack(false).await?;
                 }
                 _ = &mut superseded => {
@@ -307,27 +310,19 @@ impl Session<'_> {
 
     /// Something is durable.
     async fn acknowledge(&mut self, heard: Heard) -> Result<(), Status> {
-        for ack in self.talk.durable(heard, self.shared.clock.boot_ms())? {
-            self.send_ack(ack).await?;
+        let clock = self.shared.clock;
+        for ack in self.talk.durable(heard, clock.boot_ms(), clock.wall())? {
+            self.send(from_server::Body::Ack(ack)).await?;
         }
         Ok(())
     }
 
     async fn flush_ack(&mut self, at_once: bool) -> Result<(), Status> {
-        match self.talk.ack(at_once, self.shared.clock.boot_ms()) {
-            Some(ack) => self.send_ack(ack).await,
+        let clock = self.shared.clock;
+        match self.talk.ack(at_once, clock.boot_ms(), clock.wall()) {
+            Some(ack) => self.send(from_server::Body::Ack(ack)).await,
             None => Ok(()),
         }
-    }
-
-    /// With the server's time, by which agents know how far their clocks are off.
-    async fn send_ack(&self, ack: pb::Ack) -> Result<(), Status> {
-        let server_wall_ms = self.shared.clock.wall().as_millisecond();
-        self.send(from_server::Body::Ack(pb::Ack {
-            server_wall_ms,
-            ..ack
-        }))
-        .await
     }
 
     async fn send(&self, body: from_server::Body) -> Result<(), Status> {

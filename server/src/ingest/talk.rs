@@ -11,8 +11,12 @@ use tonic::Status;
 
 use crate::journal::Heard;
 
-/// In quiet running an acknowledgement is sent at most this often: it frees the agent's spool, nothing waits for it.
-const QUIET_ACK_EVERY_MS: u64 = 60_000;
+/// In quiet running an acknowledgement is sent this often, if there is something to acknowledge. Nothing waits for it; but an agent
+/// that has heard nothing for 15 s asks whether anybody is there, and its question and the answer weigh twice as much.
+const QUIET_ACK_EVERY_MS: u64 = 14_000;
+
+/// How often an acknowledgement says what time it is, and what the agent's clock showed: clocks drift slowly.
+const TIME_EVERY_MS: u64 = 55_000;
 
 /// An agent that ticks faster than usual must not run into its bound of 64 batches in flight before the minute is over.
 const BATCHES_UNACKED: u32 = 16;
@@ -47,7 +51,9 @@ pub struct Talk {
     /// The agent's clock minus the server's by its last live message, which takes its time.
     least_ms: Option<i64>,
     acked_ms: u64,
-    /// An acknowledgement that waits for its minute.
+    /// When an acknowledgement said what time it is.
+    timed_ms: Option<u64>,
+    /// An acknowledgement that waits for its time.
     waiting: Option<(u32, u64)>,
     /// Batches since the last acknowledgement.
     unacked: u32,
@@ -99,6 +105,7 @@ impl Talk {
             most: Most::default(),
             least_ms: None,
             acked_ms: 0,
+            timed_ms: None,
             waiting: None,
             unacked: 0,
             urgent: true,
@@ -217,11 +224,16 @@ impl Talk {
         })
     }
 
-    /// Something is durable, heard at `boot_ms`: what is acknowledged of it, at once while draining, else once a minute.
+    /// Something is durable, heard at `boot_ms`: what is acknowledged of it, at once while draining, else when it is time.
     ///
     /// # Errors
     /// The status that the stream ends with, where nothing was taken in.
-    pub fn durable(&mut self, heard: Heard, boot_ms: u64) -> Result<Vec<pb::Ack>, Status> {
+    pub fn durable(
+        &mut self,
+        heard: Heard,
+        boot_ms: u64,
+        wall: Timestamp,
+    ) -> Result<Vec<pb::Ack>, Status> {
         let (epoch, seq) = heard.map_err(|full| Status::resource_exhausted(full.to_string()))?;
         let index = self.epochs.iter().position(|id| *id == epoch);
         let Some(index) = index.and_then(|index| u32::try_from(index).ok()) else {
@@ -229,26 +241,42 @@ impl Talk {
         };
         let mut acks = Vec::new();
         if self.waiting.is_some_and(|(other, _)| other != index) {
-            acks.extend(self.ack(true, boot_ms));
+            acks.extend(self.ack(true, boot_ms, wall));
         }
         self.waiting = Some((index, seq));
         self.unacked += 1;
-        acks.extend(self.ack(self.urgent || self.unacked >= BATCHES_UNACKED, boot_ms));
+        let at_once = self.urgent || self.unacked >= BATCHES_UNACKED;
+        acks.extend(self.ack(at_once, boot_ms, wall));
         Ok(acks)
     }
 
-    /// The acknowledgement that waits, where its minute is over or it is wanted at once.
-    pub fn ack(&mut self, at_once: bool, boot_ms: u64) -> Option<pb::Ack> {
-        if !at_once && boot_ms < self.acked_ms + QUIET_ACK_EVERY_MS {
+    /// Milliseconds until the acknowledgement that waits is due; none where none waits.
+    #[must_use]
+    pub fn ack_in_ms(&self, boot_ms: u64) -> Option<u64> {
+        let due_ms = self.acked_ms + QUIET_ACK_EVERY_MS;
+        self.waiting.map(|_| due_ms.saturating_sub(boot_ms))
+    }
+
+    /// The acknowledgement that waits, where it is due or wanted at once. At `wall` it leaves.
+    pub fn ack(&mut self, at_once: bool, boot_ms: u64, wall: Timestamp) -> Option<pb::Ack> {
+        if !at_once && self.ack_in_ms(boot_ms)? > 0 {
             return None;
         }
         let (epoch, seq) = self.waiting.take()?;
         (self.acked_ms, self.unacked) = (boot_ms, 0);
-        // When it leaves is for who sends it to say.
+        let tells = self.timed_ms.is_none_or(|ms| boot_ms >= ms + TIME_EVERY_MS);
+        if !tells {
+            return Some(pb::Ack {
+                epoch,
+                seq,
+                ..pb::Ack::default()
+            });
+        }
+        self.timed_ms = Some(boot_ms);
         Some(pb::Ack {
             epoch,
             seq,
-            server_wall_ms: 0,
+            server_wall_ms: wall.as_millisecond(),
             least_ms: self.least_ms,
         })
     }
@@ -311,7 +339,7 @@ mod tests {
             panic!("{took:?}");
         };
         talk.waiting = Some((0, 1));
-        let ack = talk.ack(true, 0).unwrap();
+        let ack = talk.ack(true, 0, at(13_000)).unwrap();
         assert_eq!(ack.least_ms, Some(clock_ms - up_ms), "the agent is told");
         [batch.offset_ms, Some(beat.offset_ms)]
     }
@@ -334,5 +362,49 @@ mod tests {
                 assert_eq!(found, [Some(want_ms); 2], "{case:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_quiet_agent_hears_something_before_it_would_ask() {
+        let hello = pb::Hello {
+            epochs: vec![pb::Epoch {
+                id: 7,
+                ..pb::Epoch::default()
+            }],
+            ..pb::Hello::default()
+        };
+        let mut talk = Talk::new(HostId(1), &hello, &[0], at(0));
+        talk.urgent = false;
+        assert_eq!(talk.ack_in_ms(0), None, "nothing waits");
+        let mut heard = Vec::new();
+        let mut said = |ms: u64, acks: Vec<pb::Ack>| {
+            heard.extend(
+                acks.iter()
+                    .map(|ack| (ms, ack.seq, ack.server_wall_ms != 0)),
+            );
+        };
+        // A tick every 10 s; the clock is looked at every second.
+        for ms in (100_000..200_000).step_by(1_000) {
+            if ms % 10_000 == 0 {
+                said(ms, talk.durable(Ok((7, ms / 10_000)), ms, at(0)).unwrap());
+            }
+            if talk.ack_in_ms(ms) == Some(0) {
+                said(ms, talk.ack(false, ms, at(0)).into_iter().collect());
+            }
+        }
+        let ends: Vec<u64> = heard.iter().map(|(ms, ..)| *ms).collect();
+        assert!(
+            ends.windows(2).all(|two| two[1] - two[0] == 14_000),
+            "{heard:?}"
+        );
+        let timed: Vec<u64> = heard
+            .iter()
+            .filter(|(.., timed)| *timed)
+            .map(|(ms, ..)| *ms)
+            .collect();
+        assert_eq!(timed, [100_000, 156_000], "once a minute");
+        assert_eq!(heard.last(), Some(&(198_000, 19, false)));
+        // Nothing came: nothing is said.
+        assert_eq!(talk.ack(false, 300_000, at(0)), None);
     }
 }

@@ -453,14 +453,14 @@ impl Session {
             return told;
         };
         while let Ok(heard) = self.durable.try_recv() {
-            match talk.durable(heard, now.boot_ms) {
+            match talk.durable(heard, now.boot_ms, now.wall) {
                 Ok(acks) => told.extend(acks.into_iter().map(|ack| (link, Told::Ack(ack)))),
                 Err(_) => told.push((link, Told::End)),
             }
         }
         if now.ms >= self.checks_ms {
             self.checks_ms = now.ms + CHECKS_MS;
-            let ack = talk.ack(false, now.boot_ms);
+            let ack = talk.ack(false, now.boot_ms, now.wall);
             told.extend(ack.map(|ack| (link, Told::Ack(ack))));
         }
         told
