@@ -1,4 +1,10 @@
 //! A file of the kernel that is opened once and read again from its start.
+//!
+//! One read is enough where it comes back short. The kernel writes such a file record by record into a buffer of its own, of a
+//! page or more, and a read gives what is in it; it stops before the end only where the next record would not fit any more
+//! (`seq_read_iter`), and a file of one record is always given whole. So what ends further than a record before a page is whole:
+//! no second read has to be told that there is nothing left. Tables whose records have no bound are read [to the
+//! end](KernelFile::to_the_end).
 
 use std::fs::File;
 use std::io;
@@ -13,6 +19,10 @@ const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// First size of a buffer: one page, as much as the kernel hands out of most tables in one read.
 const BUFFER_BYTES: usize = 4096;
 
+/// A read that gives fewer bytes was the last: a page less the longest record, a line of numbers for one disk or interface, which
+/// takes some 450 bytes where every number has 20 digits.
+pub(crate) const WHOLE_BELOW: usize = BUFFER_BYTES - 512;
+
 /// A file of `/proc` or `/sys`, kept open.
 #[derive(Debug)]
 pub(crate) struct KernelFile {
@@ -20,6 +30,8 @@ pub(crate) struct KernelFile {
     file: Option<File>,
     buffer: Vec<u8>,
     len: usize,
+    /// Reads that give fewer bytes are the last.
+    whole_below: usize,
 }
 
 impl KernelFile {
@@ -30,6 +42,15 @@ impl KernelFile {
             file: None,
             buffer: Vec::new(),
             len: 0,
+            whole_below: WHOLE_BELOW,
+        }
+    }
+
+    /// The same for a table whose records may be of any length: it is read until nothing comes.
+    pub(crate) fn to_the_end(self) -> KernelFile {
+        KernelFile {
+            whole_below: 0,
+            ..self
         }
     }
 
@@ -88,8 +109,11 @@ impl KernelFile {
             match file.read_at(&mut self.buffer[len..], len as u64) {
                 Ok(0) => break,
                 Ok(n) => len += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
+            }
+            if len < self.whole_below {
+                break;
             }
         }
         self.len = len;
@@ -108,9 +132,12 @@ mod tests {
         std::fs::write(&path, "one").unwrap();
         let mut file = KernelFile::new(path.clone());
         assert_eq!(file.read().unwrap(), b"one");
-        for size in [0, 1, 4095, 4096, 4097, 70_000, 3] {
+        let mut table = KernelFile::new(path.clone()).to_the_end();
+        let edge = WHOLE_BELOW;
+        for size in [0, 1, edge - 1, edge, 4095, 4096, 4097, 70_000, 3] {
             std::fs::write(&path, vec![b'x'; size]).unwrap();
             assert_eq!(file.read().unwrap().len(), size);
+            assert_eq!(table.read().unwrap().len(), size);
         }
     }
 

@@ -1,17 +1,35 @@
 //! Who uses the machine: the busiest and the largest processes since the look before, from `/proc/PID/stat`.
 //!
 //! Names are the kernel's short ones; arguments are never read, for they may hold secrets.
+//!
+//! A file that stays open is read again for a third of what it costs to open, read and close it. It belongs to one process for
+//! ever: when that ends reading fails, and what has its number next is opened anew. Of the kernel's own threads, which are most of
+//! what a small host has, `schedstat` says all that changes, for a third of that again.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, RawDir};
 
 use dawnwatch_proto::event::{Process, Processes};
 
 use super::Roots;
-use super::small::read_small;
+use super::small::{read_again, read_small};
 use super::text::{fields, lines, number};
 
 /// Processes looked at: reading more would take longer than what it tells is worth.
 const READ_MAX: usize = 10_000;
+
+/// Files of processes kept open: each takes some 5 KiB of the kernel's memory and a descriptor of the 1,024 that a service has.
+/// Of more processes than these, what came last is opened at each look.
+const OPEN_MAX: usize = 256;
+
+/// The flag of `stat` that marks the kernel's own threads (`PF_KTHREAD`).
+const KERNEL_FLAG: u64 = 0x0020_0000;
+
+/// Bytes of one reading of the list of processes: some thousand of them.
+const LIST_BYTES: usize = 32 * 1024;
 
 /// Shown of each kind: the busiest, and the largest.
 const SHOWN_MAX: usize = 5;
@@ -29,6 +47,15 @@ struct Seen {
     rss_pages: u64,
 }
 
+/// A file of a process that stays open.
+#[derive(Debug)]
+enum Open {
+    /// Its `stat`.
+    Stat(File),
+    /// The `schedstat` of a thread of the kernel, which has no memory; when it started.
+    Kernel(File, u64),
+}
+
 /// The table of processes.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -37,6 +64,8 @@ pub(super) struct Table {
     ticks_per_second: u64,
     /// By number.
     before: Vec<Seen>,
+    /// By number: the files of some of these that are open.
+    open: Vec<(u32, Open)>,
     before_us: Option<i64>,
 }
 
@@ -54,6 +83,7 @@ impl Table {
             page_bytes: roots.asks.page_bytes.into(),
             ticks_per_second: u64::from(roots.asks.ticks_per_second).max(1),
             before: Vec::new(),
+            open: Vec::new(),
             before_us: None,
         }
     }
@@ -61,19 +91,78 @@ impl Table {
     /// Reads all processes; the first look has nothing to compare with and shows none.
     pub(super) fn look(&mut self, now_us: i64) -> Top {
         let (pids, more) = pids(&self.proc);
-        let mut buffer = Vec::new();
-        let mut now = Vec::with_capacity(pids.len());
-        for pid in &pids {
-            let path = self.proc.join(pid.to_string()).join("stat");
-            let stat = read_small(&path, &mut buffer).and_then(|text| parse(*pid, text));
-            now.extend(stat);
-        }
+        let now = self.read(&pids);
         let trouble = self.trouble(&pids, more);
         let before = std::mem::replace(&mut self.before, now);
         let span_us = self.before_us.replace(now_us).map(|then| now_us - then);
         let span_us = span_us.filter(|us| (1..=SPAN_US_MAX).contains(us));
         let processes = span_us.map(|span_us| self.top(&before, span_us));
         Top { processes, trouble }
+    }
+
+    /// Reads these processes, sorted by number; what ended meanwhile is left out.
+    fn read(&mut self, pids: &[u32]) -> Vec<Seen> {
+        let mut buffer = Vec::new();
+        let mut now = Vec::with_capacity(pids.len());
+        let mut known = std::mem::take(&mut self.open).into_iter().peekable();
+        for pid in pids {
+            // Files of numbers that are not there any more are closed here.
+            while known.next_if(|(other, _)| other < pid).is_some() {}
+            let open = known.next_if(|(other, _)| other == pid);
+            let again = open.and_then(|(_, open)| self.again(*pid, open, &mut buffer));
+            let Some((seen, open)) = again.or_else(|| self.first(*pid, &mut buffer)) else {
+                continue;
+            };
+            now.push(seen);
+            if self.open.len() < OPEN_MAX {
+                self.open.push((*pid, open));
+            }
+        }
+        now
+    }
+
+    /// Reads a process whose file is open; none where that process ended.
+    fn again(&self, pid: u32, open: Open, buffer: &mut Vec<u8>) -> Option<(Seen, Open)> {
+        let seen = match &open {
+            Open::Stat(file) => parse(pid, read_again(file, buffer)?)?.0,
+            Open::Kernel(file, started) => Seen {
+                pid,
+                started: *started,
+                cpu_ticks: run_ticks(read_again(file, buffer)?, self.ticks_per_second)?,
+                rss_pages: 0,
+            },
+        };
+        Some((seen, open))
+    }
+
+    /// Reads a process of which no file is open.
+    fn first(&self, pid: u32, buffer: &mut Vec<u8>) -> Option<(Seen, Open)> {
+        let dir = self.proc.join(pid.to_string());
+        let file = File::open(dir.join("stat")).ok()?;
+        let (seen, flags) = parse(pid, read_again(&file, buffer)?)?;
+        if flags & KERNEL_FLAG != 0
+            && let Ok(file) = File::open(dir.join("schedstat"))
+        {
+            // Both files count the same time, not with the same rounding: one of them is compared with itself.
+            return self.again(pid, Open::Kernel(file, seen.started), buffer);
+        }
+        Some((seen, Open::Stat(file)))
+    }
+
+    /// The kernel's name of a process that is shown: it changes when the process begins another program.
+    fn name(&self, pid: u32) -> Option<String> {
+        let mut buffer = Vec::new();
+        let at = self.open.binary_search_by_key(&pid, |(pid, _)| *pid);
+        let text = match at.ok().map(|at| &self.open[at].1) {
+            Some(Open::Stat(file)) => read_again(file, &mut buffer),
+            Some(Open::Kernel(..)) | None => {
+                read_small(&self.proc.join(pid.to_string()).join("stat"), &mut buffer)
+            }
+        }?;
+        let open = text.iter().position(|byte| *byte == b'(')?;
+        let close = text.iter().rposition(|byte| *byte == b')')?;
+        let name = text.get(open + 1..close)?;
+        Some(String::from_utf8_lossy(name).into_owned())
     }
 
     fn trouble(&self, pids: &[u32], more: bool) -> Option<String> {
@@ -119,7 +208,7 @@ impl Table {
             let dir = self.proc.join(seen.pid.to_string());
             Process {
                 pid: seen.pid,
-                name: name(&dir).unwrap_or_default(),
+                name: self.name(seen.pid).unwrap_or_default(),
                 unit: unit(&dir).unwrap_or_default(),
                 cpu_permille: u32::try_from(permille).unwrap_or(u32::MAX),
                 rss_bytes: seen.rss_pages.saturating_mul(self.page_bytes),
@@ -135,15 +224,14 @@ impl Table {
 /// The numbers of the processes, sorted, and whether there are more than are looked at.
 fn pids(proc: &Path) -> (Vec<u32>, bool) {
     let mut pids = Vec::new();
-    let Ok(entries) = std::fs::read_dir(proc) else {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = rustix::fs::open(proc, flags, Mode::empty()) else {
         return (pids, false);
     };
-    for entry in entries.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+    let mut buffer = Vec::with_capacity(LIST_BYTES);
+    let mut entries = RawDir::new(dir.as_fd(), buffer.spare_capacity_mut());
+    while let Some(Ok(entry)) = entries.next() {
+        let Ok(pid) = entry.file_name().to_str().unwrap_or("").parse() else {
             continue;
         };
         if pids.len() >= READ_MAX {
@@ -155,30 +243,31 @@ fn pids(proc: &Path) -> (Vec<u32>, bool) {
     (pids, false)
 }
 
+/// The CPU time of `schedstat`, whose first number counts nanoseconds.
+fn run_ticks(text: &[u8], ticks_per_second: u64) -> Option<u64> {
+    let ns = number(fields(text.trim_ascii()).next()?)?;
+    let ticks = u128::from(ns) * u128::from(ticks_per_second) / 1_000_000_000;
+    u64::try_from(ticks).ok()
+}
+
 /// `1234 (a name) S 1 ...`: the name may hold anything, so what follows its last bracket counts.
-fn parse(pid: u32, text: &[u8]) -> Option<Seen> {
+/// Its flags come second.
+fn parse(pid: u32, text: &[u8]) -> Option<(Seen, u64)> {
     let end = text.iter().rposition(|byte| *byte == b')')?;
     // The state is the third value of the line and the first one here.
-    let mut fields = fields(text[end + 1..].trim_ascii()).skip(11);
+    let mut fields = fields(text[end + 1..].trim_ascii()).skip(6);
+    let flags = number(fields.next()?)?;
+    let mut fields = fields.skip(4);
     let (user, system) = (number(fields.next()?)?, number(fields.next()?)?);
     let started = number(fields.nth(6)?)?;
     let rss_pages = number(fields.nth(1)?)?;
-    Some(Seen {
+    let seen = Seen {
         pid,
         started,
         cpu_ticks: user.saturating_add(system),
         rss_pages,
-    })
-}
-
-/// The kernel's name of a process that is shown.
-fn name(dir: &Path) -> Option<String> {
-    let mut buffer = Vec::new();
-    let text = read_small(&dir.join("stat"), &mut buffer)?;
-    let open = text.iter().position(|byte| *byte == b'(')?;
-    let close = text.iter().rposition(|byte| *byte == b')')?;
-    let name = text.get(open + 1..close)?;
-    Some(String::from_utf8_lossy(name).into_owned())
+    };
+    Some((seen, flags))
 }
 
 /// The unit of a process that is shown.
@@ -221,7 +310,8 @@ mod tests {
                 cpu_ticks: 42,
                 rss_pages: 10,
             };
-            assert_eq!(parse(7, text.as_bytes()), Some(want), "{name}");
+            let read = parse(7, text.as_bytes());
+            assert_eq!(read, Some((want, 4_194_560)), "{name}");
         }
         for text in ["", "7 (a", "7 (a) S", "7 (a) S 1 1 1 0 -1 0 0 0 0 0 x 0"] {
             assert_eq!(parse(7, text.as_bytes()), None, "{text}");
@@ -306,6 +396,58 @@ mod tests {
             None,
             "slept"
         );
+    }
+
+    #[test]
+    fn threads_of_the_kernel_are_followed_by_their_nanoseconds() {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        tree.put(1, "init", 500, 0, 10);
+        let dir = tree.0.path().join("2");
+        std::fs::create_dir(&dir).unwrap();
+        let kernel = stat(2, "kswapd0", 7, 3, 0).replace(" 4194560 ", " 2129984 ");
+        std::fs::write(dir.join("stat"), kernel).unwrap();
+        let run = |ns: u64| std::fs::write(dir.join("schedstat"), format!("{ns} 12 5\n")).unwrap();
+        run(90_000_000_000);
+        let mut table = tree.table();
+        assert_eq!(table.look(0), Top::default());
+        run(120_000_000_000);
+        let top = table.look(60_000_000).processes.unwrap();
+        let first = &top.top[0];
+        assert_eq!(
+            (
+                first.pid,
+                first.name.as_str(),
+                first.cpu_permille,
+                first.rss_bytes
+            ),
+            (2, "kswapd0", 500, 0)
+        );
+        // Another process has the number: its files are others.
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::remove_dir_all(tree.0.path().join("1")).unwrap();
+        tree.put(1, "init", 500, 0, 10);
+        assert_eq!(table.look(120_000_000).processes.unwrap().top.len(), 1);
+        tree.put(2, "sh", 600, 90, 20);
+        let top = table.look(180_000_000).processes.unwrap();
+        assert_eq!(
+            (top.top[0].name.as_str(), top.top[0].cpu_permille),
+            ("sh", 100)
+        );
+    }
+
+    #[test]
+    fn more_processes_than_files_are_read_all_the_same() {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        let last = u32::try_from(OPEN_MAX).unwrap() + 20;
+        for pid in 1..=last {
+            tree.put(pid, "p", 100, 5, 1);
+        }
+        let mut table = tree.table();
+        table.look(0);
+        assert_eq!(table.open.len(), OPEN_MAX);
+        tree.put(last, "busy", 700, 5, 1);
+        let top = table.look(60_000_000).processes.unwrap();
+        assert_eq!((top.top[0].pid, top.top[0].cpu_permille), (last, 100));
     }
 
     #[test]

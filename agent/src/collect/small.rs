@@ -1,10 +1,12 @@
 //! Directories and files of one value that are looked at once a minute: opened, read and closed again.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::CollectError;
+use super::file::WHOLE_BELOW;
 use super::text::trimmed;
 
 /// Largest file of a unit's control group or of one process: their `cgroup`, `stat` and `memory.events` stay far below.
@@ -27,15 +29,23 @@ pub(crate) fn entries(dir: &Path, most: usize) -> Result<Vec<String>, CollectErr
 
 /// The start of a file into a buffer that is used again; none where it cannot be read.
 pub(crate) fn read_small<'a>(path: &Path, buffer: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    read_again(&File::open(path).ok()?, buffer)
+}
+
+/// The same of a file that is open, whatever was read of it before. All that is read so is one record, so that a short read has
+/// it whole (see `file`).
+pub(crate) fn read_again<'a>(file: &File, buffer: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     buffer.resize(BYTES_MAX, 0);
-    let mut file = File::open(path).ok()?;
     let mut len = 0;
     while len < buffer.len() {
-        match file.read(&mut buffer[len..]) {
+        match file.read_at(&mut buffer[len..], len as u64) {
             Ok(0) => break,
             Ok(n) => len += n,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => return None,
+        }
+        if len < WHOLE_BELOW {
+            break;
         }
     }
     Some(&buffer[..len])
