@@ -9,9 +9,12 @@
 //! - [`probe`] pings the gateway, the server and what the server names, beside the ticks.
 //! - [`goodbye`] tells why the agent is told to stop.
 //! - [`status`] tells who waits for it how a running agent is doing.
+//! - `beside` runs all of these on one thread, `alarm` wakes it when a tick is due and not before.
 //! - [`supervisor`] is told by sd_notify that the agent is ready, lives, stops.
 //! - [`doctor`] says what is wrong and what to do; [`cmd`] has one file per command.
 
+mod alarm;
+mod beside;
 pub mod clock;
 pub mod cmd;
 pub mod collect;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dawnwatch_proto::{Event, EventBody, HostId, Tick};
 use jiff::Timestamp;
 
+use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::collect::Collectors;
 use crate::uplink::Shared;
@@ -47,8 +48,9 @@ fn stamp(due_ms: i64, now: Timestamp) -> Timestamp {
 
 /// Samples for ever: reads, spools, wakes the uplink.
 pub async fn run(shared: &Shared, clock: Clock, host: HostId, mut collectors: Collectors) {
+    let alarm = Alarm::new();
     loop {
-        let due_ms = wait_for_instant(shared, clock, host).await;
+        let due_ms = wait_for_instant(shared, clock, host, &alarm).await;
         let now = clock.wall();
         let reading = collectors.read();
         for (subject, text) in reading.troubles {
@@ -67,13 +69,15 @@ pub async fn run(shared: &Shared, clock: Clock, host: HostId, mut collectors: Co
 
 /// Sleeps until the next instant; returns when it was due. The wall clock may jump meanwhile: the instant is then
 /// computed anew, and no sleep is longer than one interval.
-async fn wait_for_instant(shared: &Shared, clock: Clock, host: HostId) -> i64 {
+async fn wait_for_instant(shared: &Shared, clock: Clock, host: HostId, alarm: &Alarm) -> i64 {
     let interval = i64::try_from(shared.tick_interval().as_millis()).unwrap_or(i64::MAX);
     let offset = offset_ms(host, interval);
     let mut now = clock.wall().as_millisecond();
     let due = next_instant(now, interval, offset);
     while now < due && due - now <= interval {
-        tokio::time::sleep(Duration::from_millis((due - now).unsigned_abs())).await;
+        alarm
+            .sleep(Duration::from_millis((due - now).unsigned_abs()))
+            .await;
         now = clock.wall().as_millisecond();
     }
     // After a stall the instant that was missed last is the one this tick stands for.

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::dial::Tls;
 use super::{Failure, exit, runtime};
+use crate::beside::Beside;
 use crate::clock::Clock;
 use crate::collect::{Collectors, Roots, slow};
 use crate::config::Config;
@@ -151,20 +152,25 @@ impl Agent {
         let pinging = self.pinging(self.roots.clone());
         let uplink = self.uplink();
         let mut delivering = std::pin::pin!(uplink.run());
-        tokio::select! {
-            () = sampler::run(&self.shared, Clock, self.host, collectors) => {}
-            () = &mut delivering => {}
-            () = slow::run(&self.shared, Clock, looks) => {}
-            () = self.tls.keep_fresh(&self.shared) => {}
-            () = durable::run(&self.shared) => {}
-            () = logs.run(&self.shared) => {}
-            () = status::run(&self.shared, self.state.dir(), Clock) => {}
-            () = self.sampled(once) => {}
-            () = supervisor::live() => {}
-            () = pinging => {}
-            _ = terminate.recv() => tracing::info!("told to stop"),
-            _ = interrupt.recv() => tracing::info!("interrupted"),
-        }
+        let told = async {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("told to stop"),
+                _ = interrupt.recv() => tracing::info!("interrupted"),
+            }
+        };
+        Beside::new()
+            .with(sampler::run(&self.shared, Clock, self.host, collectors))
+            .with(delivering.as_mut())
+            .with(slow::run(&self.shared, Clock, looks))
+            .with(self.tls.keep_fresh(&self.shared))
+            .with(durable::run(&self.shared))
+            .with(logs.run(&self.shared))
+            .with(status::run(&self.shared, self.state.dir(), Clock))
+            .with(self.sampled(once))
+            .with(supervisor::live())
+            .with(pinging)
+            .with(told)
+            .await;
         supervisor::tell("STOPPING=1");
         logs.stop(&self.shared).await;
         let now = Clock.wall();
