@@ -41,12 +41,16 @@ impl Tls {
     /// Looks after the certificate while a stream is up, for ever.
     pub(super) async fn keep_fresh(&self, shared: &Shared) {
         let mut looks = 0_u32;
+        let mut stamp = None;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             looks = looks.wrapping_add(1);
-            if self.reload() {
+            // Each writing is a file of its own: one that was read needs no second reading.
+            let now = self.identity.borrow().stamp();
+            if (now.is_none() || now != stamp) && self.reload() {
                 shared.renew();
             }
+            stamp = now;
             if !looks.is_multiple_of(LOOKS_A_RENEWAL) || !shared.is_connected() {
                 continue;
             }

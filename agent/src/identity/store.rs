@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -157,6 +157,13 @@ impl Document {
 
 pub(super) fn load(state: &Path) -> Result<Document, LoadError> {
     read(state, FILE)?.ok_or_else(|| LoadError::NotJoined(state.join(FILE)))
+}
+
+/// Which file the identity in force is, when it was written, and how long it is.
+pub(super) fn stamp(state: &Path) -> Option<[i128; 3]> {
+    let meta = std::fs::metadata(state.join(FILE)).ok()?;
+    let written_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+    Some([meta.ino().into(), written_ns, meta.len().into()])
 }
 
 pub(super) fn save(state: &Path, document: &Document) -> Result<(), StoreError> {

@@ -26,6 +26,9 @@ use super::tail::{Budget, CHUNK_BYTES, From, Given};
 use super::twice::Twins;
 use crate::clock::Clock;
 
+/// Time between two rounds where the configuration names nothing to read.
+const IDLE_ROUND: Duration = Duration::from_secs(60);
+
 /// Rounds that are left out while the spool takes nothing.
 const PAUSE_ROUNDS: u32 = 5;
 
@@ -124,8 +127,12 @@ impl Thread {
             return Ok(Stopped);
         };
         let mut reader = Reader::open(self, position)?;
+        // Where nothing is to be read, only the cursor is kept true.
+        let settings = &self.settings;
+        let is_idle = settings.files.is_empty() && !settings.journald;
+        let round = if is_idle { IDLE_ROUND } else { self.round };
         loop {
-            let is_last = self.is_stopped(self.round);
+            let is_last = self.is_stopped(round);
             reader.round(is_last)?;
             if is_last {
                 return Ok(Stopped);

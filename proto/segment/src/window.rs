@@ -16,6 +16,8 @@ pub(crate) struct Window {
     path: PathBuf,
     start: u64,
     bytes: Vec<u8>,
+    /// How many of the bytes were read: the rest of them stays as it is, for clearing it would cost more than the read.
+    held: usize,
 }
 
 impl Window {
@@ -25,6 +27,7 @@ impl Window {
             path,
             start: 0,
             bytes: Vec::new(),
+            held: 0,
         }
     }
 
@@ -39,24 +42,25 @@ impl Window {
 
     /// Gives `len` bytes at an offset, fewer at the end of the file.
     pub(crate) fn get(&mut self, offset: u64, len: usize) -> Result<&[u8], Error> {
-        let end = self.start.saturating_add(wide(self.bytes.len()));
+        let end = self.start.saturating_add(wide(self.held));
         let held = offset >= self.start && offset.saturating_add(wide(len)) <= end;
         if !held {
-            self.bytes.resize(len.max(WINDOW_BYTES), 0);
-            self.bytes.shrink_to(len.max(WINDOW_BYTES));
-            let result = self.file.read_at(offset, &mut self.bytes);
+            let most = len.max(WINDOW_BYTES);
+            self.bytes.resize(most, 0);
+            self.bytes.shrink_to(most);
             self.start = offset;
-            self.bytes.truncate(result.as_ref().copied().unwrap_or(0));
-            result.map_err(Error::io("read", &self.path))?;
+            self.held = 0;
+            let read = self.file.read_at(offset, &mut self.bytes);
+            self.held = read.map_err(Error::io("read", &self.path))?;
         }
         let from = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        let held = self.bytes.get(from..).unwrap_or(&[]);
+        let held = self.bytes.get(from..self.held).unwrap_or(&[]);
         Ok(&held[..held.len().min(len)])
     }
 
     /// Drops what is held: the file may have changed under it.
     pub(crate) fn forget(&mut self) {
-        self.bytes.clear();
+        self.held = 0;
     }
 
     /// Gives the payload of the frame at an offset if it is whole and proves to be the one of this position.
