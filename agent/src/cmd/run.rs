@@ -8,7 +8,7 @@ use clap::Args;
 use dawnwatch_proto::event::Started;
 use dawnwatch_proto::{Event, EventBody, HostId};
 use dawnwatch_segment::RealDisk;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::dial::Tls;
 use super::{Failure, exit, runtime};
@@ -132,7 +132,7 @@ impl Agent {
     /// Runs until told to stop, or until a first sample is acknowledged within so long.
     async fn run(self, once: Option<Duration>) -> Result<(), Failure> {
         let stops = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-        let [Ok(mut terminate), Ok(mut interrupt)] = stops else {
+        let [Ok(terminate), Ok(interrupt)] = stops else {
             return Err(Failure::new(exit::INTERNAL, "cannot listen for signals"));
         };
         let started = EventBody::Started(self.facts.clone());
@@ -152,12 +152,6 @@ impl Agent {
         let pinging = self.pinging(self.roots.clone());
         let uplink = self.uplink();
         let mut delivering = std::pin::pin!(uplink.run());
-        let told = async {
-            tokio::select! {
-                _ = terminate.recv() => tracing::info!("told to stop"),
-                _ = interrupt.recv() => tracing::info!("interrupted"),
-            }
-        };
         Beside::new()
             .with(sampler::run(&self.shared, Clock, self.host, collectors))
             .with(delivering.as_mut())
@@ -169,7 +163,7 @@ impl Agent {
             .with(self.sampled(once))
             .with(supervisor::live())
             .with(pinging)
-            .with(told)
+            .with(told_to_stop(terminate, interrupt))
             .await;
         supervisor::tell("STOPPING=1");
         logs.stop(&self.shared).await;
@@ -209,6 +203,13 @@ impl Agent {
             Some(within) => drop(tokio::time::timeout(within, self.shared.sampled()).await),
             None => std::future::pending().await,
         }
+    }
+}
+
+async fn told_to_stop(mut terminate: Signal, mut interrupt: Signal) {
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("told to stop"),
+        _ = interrupt.recv() => tracing::info!("interrupted"),
     }
 }
 

@@ -3,8 +3,8 @@
 //! One read is enough where it comes back short. The kernel writes such a file record by record into a buffer of its own, of a
 //! page or more, and a read gives what is in it; it stops before the end only where the next record would not fit any more
 //! (`seq_read_iter`), and a file of one record is always given whole. So what ends further than a record before a page is whole:
-//! no second read has to be told that there is nothing left. Tables whose records have no bound are read [to the
-//! end](KernelFile::to_the_end).
+//! no second read has to be told that there is nothing left. Tables whose records have no bound are read
+//! until nothing comes ([`KernelFile::unbounded`]).
 
 use std::fs::File;
 use std::io;
@@ -47,7 +47,7 @@ impl KernelFile {
     }
 
     /// The same for a table whose records may be of any length: it is read until nothing comes.
-    pub(crate) fn to_the_end(self) -> KernelFile {
+    pub(crate) fn unbounded(self) -> KernelFile {
         KernelFile {
             whole_below: 0,
             ..self
@@ -132,7 +132,7 @@ mod tests {
         std::fs::write(&path, "one").unwrap();
         let mut file = KernelFile::new(path.clone());
         assert_eq!(file.read().unwrap(), b"one");
-        let mut table = KernelFile::new(path.clone()).to_the_end();
+        let mut table = KernelFile::new(path.clone()).unbounded();
         let edge = WHOLE_BELOW;
         for size in [0, 1, edge - 1, edge, 4095, 4096, 4097, 70_000, 3] {
             std::fs::write(&path, vec![b'x'; size]).unwrap();

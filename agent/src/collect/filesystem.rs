@@ -96,8 +96,8 @@ impl Filesystems {
     /// Names the files.
     pub(crate) fn new(roots: &Roots) -> Filesystems {
         Filesystems {
-            host: KernelFile::new(roots.proc.join("1/mountinfo")).to_the_end(),
-            own: KernelFile::new(roots.proc.join("self/mountinfo")).to_the_end(),
+            host: KernelFile::new(roots.proc.join("1/mountinfo")).unbounded(),
+            own: KernelFile::new(roots.proc.join("self/mountinfo")).unbounded(),
             asks: roots.asks,
             table: Vec::new(),
             by_host: false,

@@ -39,7 +39,7 @@ impl Arrays {
     /// Names the file.
     pub(crate) fn new(roots: &Roots) -> Arrays {
         Arrays {
-            file: KernelFile::new(roots.proc.join("mdstat")).to_the_end(),
+            file: KernelFile::new(roots.proc.join("mdstat")).unbounded(),
             arrays: Slots::new(ARRAYS_MAX),
         }
     }
