@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::alarm::Alarm;
 use crate::uplink::Shared;
 
 /// Time between two syncs of the spool: what a power cut may cost.
@@ -12,8 +13,9 @@ const LAST_SYNC_MAX: Duration = Duration::from_secs(10);
 
 /// Syncs for ever. A sync that takes longer than the time between two of them is waited for, and no other begun.
 pub async fn run(shared: &Shared) {
+    let alarm = Alarm::new();
     loop {
-        tokio::time::sleep(SYNC_EVERY).await;
+        alarm.sleep(SYNC_EVERY).await;
         sync(shared).await;
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 
+use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::identity::{self, ConnectError, Identity, RenewError};
 use crate::uplink::{Dial, Shared, Unreachable};
@@ -42,8 +43,9 @@ impl Tls {
     pub(super) async fn keep_fresh(&self, shared: &Shared) {
         let mut looks = 0_u32;
         let mut stamp = None;
+        let alarm = Alarm::new();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            alarm.sleep(LOOK_EVERY).await;
             looks = looks.wrapping_add(1);
             // Each writing is a file of its own: one that was read needs no second reading.
             let now = self.identity.borrow().stamp();

@@ -1,11 +1,14 @@
 //! How full the table of tracked connections is: where it is full, new connections are dropped.
 
-use dawnwatch_proto::Series;
+use dawnwatch_proto::{MISSING, Series};
 
 use super::file::KernelFile;
 use super::metric::Metric;
 use super::text::{raw_field, trimmed};
 use super::{CollectError, Collector, Out, Roots, Shape};
+
+/// The limit is read every so many times: a person sets it.
+const LIMIT_READS: u32 = 6;
 
 /// What this collector shows.
 pub(crate) const METRICS: &[Metric] = &[
@@ -22,7 +25,10 @@ pub(crate) const METRICS: &[Metric] = &[
 /// The collector of `nf_conntrack_count` and `nf_conntrack_max`.
 #[derive(Debug)]
 pub(crate) struct Conntrack {
-    files: [KernelFile; 2],
+    count: KernelFile,
+    limit: KernelFile,
+    limit_is: i64,
+    reads: u32,
     there: bool,
 }
 
@@ -31,7 +37,10 @@ impl Conntrack {
     pub(crate) fn new(roots: &Roots) -> Conntrack {
         let file = |name: &str| KernelFile::new(roots.proc.join("sys/net/netfilter").join(name));
         Conntrack {
-            files: [file("nf_conntrack_count"), file("nf_conntrack_max")],
+            count: file("nf_conntrack_count"),
+            limit: file("nf_conntrack_max"),
+            limit_is: MISSING,
+            reads: 0,
             there: false,
         }
     }
@@ -43,16 +52,12 @@ impl Collector for Conntrack {
     }
 
     fn collect(&mut self, out: &mut Out) -> Result<Shape, CollectError> {
-        for file in &mut self.files {
-            match file.read() {
-                Ok(text) => out.row.push(raw_field(Some(trimmed(text)))),
-                // Without the module there is no table that could be full; it may be loaded at any time.
-                Err(error) if error.is_absent() => {
-                    return Err(CollectError::NotAvailable("connection tracking"));
-                }
-                Err(error) => return Err(error),
-            }
+        let count = number(&mut self.count)?;
+        if self.reads.is_multiple_of(LIMIT_READS) {
+            self.limit_is = number(&mut self.limit)?;
         }
+        self.reads = self.reads.wrapping_add(1);
+        out.row.extend([count, self.limit_is]);
         let appeared = !std::mem::replace(&mut self.there, true);
         Ok(if appeared {
             Shape::Changed
@@ -65,5 +70,14 @@ impl Collector for Conntrack {
         if self.there {
             series.extend(METRICS.iter().map(Metric::series));
         }
+    }
+}
+
+fn number(file: &mut KernelFile) -> Result<i64, CollectError> {
+    match file.read() {
+        Ok(text) => Ok(raw_field(Some(trimmed(text)))),
+        // Without the module there is no table that could be full; it may be loaded at any time.
+        Err(error) if error.is_absent() => Err(CollectError::NotAvailable("connection tracking")),
+        Err(error) => Err(error),
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Table {
     before: Vec<Seen>,
     /// By number: the files of some of these that are open.
     open: Vec<(u32, Open)>,
+    /// The `cgroup` of those that were shown last.
+    groups: Vec<(u32, File)>,
     before_us: Option<i64>,
 }
 
@@ -84,6 +86,7 @@ impl Table {
             ticks_per_second: u64::from(roots.asks.ticks_per_second).max(1),
             before: Vec::new(),
             open: Vec::new(),
+            groups: Vec::new(),
             before_us: None,
         }
     }
@@ -96,7 +99,10 @@ impl Table {
         let before = std::mem::replace(&mut self.before, now);
         let span_us = self.before_us.replace(now_us).map(|then| now_us - then);
         let span_us = span_us.filter(|us| (1..=SPAN_US_MAX).contains(us));
-        let processes = span_us.map(|span_us| self.top(&before, span_us));
+        let mut processes = span_us.map(|span_us| self.top(&before, span_us));
+        if let Some(processes) = &mut processes {
+            self.name_units(&mut processes.top);
+        }
         Top { processes, trouble }
     }
 
@@ -165,6 +171,26 @@ impl Table {
         Some(String::from_utf8_lossy(name).into_owned())
     }
 
+    /// Says which unit each of these belongs to, as far as it belongs to one.
+    fn name_units(&mut self, top: &mut [Process]) {
+        let mut buffer = Vec::new();
+        let mut known = std::mem::take(&mut self.groups);
+        for process in top {
+            let mut look = |file: File| {
+                let unit = unit_in(read_again(&file, &mut buffer)?);
+                Some((unit.unwrap_or_default(), file))
+            };
+            let at = known.iter().position(|(pid, _)| *pid == process.pid);
+            let again = at.and_then(|at| look(known.swap_remove(at).1));
+            let path = || self.proc.join(process.pid.to_string()).join("cgroup");
+            let Some((unit, file)) = again.or_else(|| look(File::open(path()).ok()?)) else {
+                continue;
+            };
+            process.unit = unit;
+            self.groups.push((process.pid, file));
+        }
+    }
+
     fn trouble(&self, pids: &[u32], more: bool) -> Option<String> {
         if more {
             return Some(format!(
@@ -205,11 +231,10 @@ impl Table {
         shown.sort_unstable_by(busiest);
         let process = |(ticks, seen): &(u64, &Seen)| {
             let permille = ticks * 1_000_000 / (span_ms * self.ticks_per_second);
-            let dir = self.proc.join(seen.pid.to_string());
             Process {
                 pid: seen.pid,
                 name: self.name(seen.pid).unwrap_or_default(),
-                unit: unit(&dir).unwrap_or_default(),
+                unit: String::new(),
                 cpu_permille: u32::try_from(permille).unwrap_or(u32::MAX),
                 rss_bytes: seen.rss_pages.saturating_mul(self.page_bytes),
             }
@@ -268,12 +293,6 @@ fn parse(pid: u32, text: &[u8]) -> Option<(Seen, u64)> {
         rss_pages,
     };
     Some((seen, flags))
-}
-
-/// The unit of a process that is shown.
-fn unit(dir: &Path) -> Option<String> {
-    let mut buffer = Vec::new();
-    unit_in(read_small(&dir.join("cgroup"), &mut buffer)?)
 }
 
 /// The innermost unit of the path in `0::/system.slice/a.service` or `1:name=systemd:/system.slice/a.service`.

@@ -12,6 +12,7 @@ use dawnwatch_proto::{Event, EventBody, MISSING, Series};
 use super::ask::Asks;
 use super::processes::Table;
 use super::{Out, Room, Roots, own};
+use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::uplink::Shared;
 
@@ -120,6 +121,7 @@ pub(super) fn held(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
 
 /// Looks for ever.
 pub(crate) async fn run(shared: &Shared, clock: Clock, mut looks: Looks) {
+    let alarm = Alarm::new();
     loop {
         let looking = tokio::task::spawn_blocking(move || {
             let found = looks.look();
@@ -137,6 +139,6 @@ pub(crate) async fn run(shared: &Shared, clock: Clock, mut looks: Looks) {
             });
         }
         let ticks = shared.tick_interval() * LOOK_TICKS;
-        tokio::time::sleep(ticks.min(LOOK_EVERY)).await;
+        alarm.sleep(ticks.min(LOOK_EVERY)).await;
     }
 }
