@@ -99,6 +99,8 @@ struct Stage {
     quick: (Agent, Relay),
     /// The product's own pace, through another, with pings, logs and all else that an agent does.
     real: (Agent, Relay),
+    /// The product's own pace, and nothing but collecting.
+    plain: (Agent, Relay),
     /// The same subjects, and all subjects of ours.
     peers: [Exporter; 2],
 }
@@ -118,10 +120,14 @@ struct Measured {
     quick: (f64, Passed),
     /// Ticks at the product's pace, and what they weighed.
     real: (f64, Passed),
+    /// Ticks at that pace of the agent that does nothing but collecting, and what they weighed.
+    plain: (f64, Passed),
     /// CPU of the agent at the product's pace over a time.
     whole: (Duration, Duration),
     /// Series of the agent at the product's pace.
     real_series: u32,
+    /// Series of the agents that do nothing but collecting.
+    plain_series: u32,
     /// CPU of the server over ticks pushed, at both rates, less what the same time costs idle.
     load: [(Duration, u64); 2],
     /// CPU of the server over the time before.
@@ -136,6 +142,7 @@ fn main() -> anyhow::Result<()> {
     sleep(WARM_UP);
     let mut measured = Measured::default();
     let (began, passed) = (now(), stage.real.1.passed());
+    let plain_passed = stage.plain.1.passed();
     let pid = stage.real.0.pid().context("the agent runs")?;
     let before = Cpu::of(pid)?;
     beside_the_peers(&mut stage, &line, &mut measured)?;
@@ -144,8 +151,10 @@ fn main() -> anyhow::Result<()> {
         (now() - began).as_secs_f64() / 10.0,
         stage.real.1.passed().since(passed),
     );
+    measured.plain = (measured.real.0, stage.plain.1.passed().since(plain_passed));
     measured.whole = (Cpu::of(pid)?.since(&before), now() - began);
     measured.real_series = series_of(&stage.server, "real")?;
+    measured.plain_series = series_of(&stage.server, "plain")?;
     memory(&mut stage, &mut measured)?;
     table::print(&line, &measured, load_before.trim());
     Ok(())
@@ -168,7 +177,7 @@ fn set_up(dir: &Path) -> anyhow::Result<Stage> {
     std::fs::create_dir(&data)?;
     std::fs::write(data.join("dawnwatch.toml"), TARGETS)?;
     let server = Server::start(&data, &ServerOptions::default());
-    let token = server.token(2);
+    let token = server.token(3);
     let agent = |name: &str, tick_ms: u64, further: &str| -> anyhow::Result<(Agent, Relay)> {
         let mut agent = Agent::join(&dir.join(name), name, server.address, &token.join);
         let relay = runtime.block_on(Relay::start(server.address))?;
@@ -182,6 +191,7 @@ fn set_up(dir: &Path) -> anyhow::Result<Stage> {
     };
     let quick = agent("quick", QUICK_MS, COLLECTING)?;
     let real = agent("real", REAL_MS, "")?;
+    let plain = agent("plain", REAL_MS, COLLECTING)?;
     let all: Vec<&str> = SUBJECTS.into_iter().chain(FURTHER).collect();
     let peers = [
         runtime.block_on(Exporter::start(&SUBJECTS))?,
@@ -192,6 +202,7 @@ fn set_up(dir: &Path) -> anyhow::Result<Stage> {
         server,
         quick,
         real,
+        plain,
         peers,
     })
 }
@@ -299,6 +310,7 @@ fn server_under_load(
 /// Memory at the end, of each where no twin shares its pages.
 fn memory(stage: &mut Stage, measured: &mut Measured) -> anyhow::Result<()> {
     stage.quick.0.kill();
+    stage.plain.0.kill();
     measured.pss_kib[0] = pss_kib(stage.real.0.pid().context("the agent runs")?)?;
     let together = [
         pss_kib(stage.peers[0].pid())?,

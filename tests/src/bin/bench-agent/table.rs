@@ -94,21 +94,29 @@ fn memory(measured: &Measured) {
 
 #[allow(clippy::print_stdout, reason = "the table is what this program is for")]
 fn wire(measured: &Measured) {
-    for (what, (ticks, passed), goal) in [
+    for (what, series, (ticks, passed), goal) in [
         (
             "a tick every 10 s, everything on",
+            measured.real_series,
             measured.real,
-            format!("<= {TICK_BYTES_MAX} B"),
+            format!("<= {TICK_BYTES_MAX} B at some 80 series"),
+        ),
+        (
+            "a tick every 10 s, collecting alone",
+            measured.plain_series,
+            measured.plain,
+            format!("<= {TICK_BYTES_MAX} B at some 80 series"),
         ),
         (
             "a tick every second, collecting alone",
+            measured.plain_series,
             measured.quick,
             String::new(),
         ),
     ] {
         let each = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / ticks;
         println!(
-            "| wire per tick, {what} ({ticks:.1} ticks) | {:.0} B ({:.0} up, {:.0} down, {:.1} segments; announced besides: {} B) | one scrape, gzip, answer alone: {} B | {:.2} | {goal} |",
+            "| wire per tick, {what} ({series} series, {ticks:.1} ticks) | {:.0} B ({:.0} up, {:.0} down, {:.1} segments; announced besides: {} B) | one scrape, gzip, answer alone: {} B | {:.2} | {goal} |",
             each(passed.up + passed.down),
             each(passed.up),
             each(passed.down),
