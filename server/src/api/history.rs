@@ -32,8 +32,9 @@ pub(super) async fn history(
     Query(wanted): Query<Span>,
 ) -> Result<Response, Failure> {
     let (host, name) = find_measured(&state, &wanted.host)?;
-    let known = state.history.series(host);
-    let series = find_series(&known, &wanted.series)?.clone();
+    let known = state.history.latest(host);
+    let known = known.as_ref().map_or(&[][..], |schema| schema.series());
+    let series = find_series(known, &wanted.series)?.clone();
     let to = wanted.to.unwrap_or_else(|| state.clock.wall());
     let from = wanted.from.unwrap_or_else(|| {
         to.saturating_sub(jiff::SignedDuration::from_hours(24))

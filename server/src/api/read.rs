@@ -195,10 +195,12 @@ pub(super) async fn series(
 
 /// A series by its whole notation, or by a part of it that fits only one.
 pub(super) fn find_series<'a>(known: &'a [Series], wanted: &str) -> Result<&'a Series, Failure> {
-    let shown: Vec<String> = known.iter().map(Series::to_string).collect();
-    if let Some(i) = shown.iter().position(|one| one == wanted) {
-        return Ok(&known[i]);
+    // Cheap before dear: a host has many series.
+    let is = |one: &&Series| wanted.starts_with(&one.name) && one.to_string() == wanted;
+    if let Some(found) = known.iter().find(is) {
+        return Ok(found);
     }
+    let shown: Vec<String> = known.iter().map(Series::to_string).collect();
     let fitting: Vec<usize> = (0..known.len())
         .filter(|i| shown[*i].contains(wanted))
         .collect();

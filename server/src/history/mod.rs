@@ -341,8 +341,15 @@ impl History {
     /// The series that a host sends at present.
     #[must_use]
     pub fn series(&self, host: HostId) -> Vec<Series> {
+        let latest = self.latest(host);
+        latest.map_or_else(Vec::new, |schema| schema.series().to_vec())
+    }
+
+    /// The same, shared; none of a host that has sent nothing.
+    #[must_use]
+    pub fn latest(&self, host: HostId) -> Option<Arc<Schema>> {
         if self.is_erased(host) {
-            return Vec::new();
+            return None;
         }
         let id = self.head().latest(host).or_else(|| {
             self.files()
@@ -350,8 +357,7 @@ impl History {
                 .rev()
                 .find_map(|file| file.blocks_of(host).last().map(|b| b.schema))
         });
-        id.and_then(|id| self.schemas.get(id))
-            .map_or_else(Vec::new, |s| s.series().to_vec())
+        self.schemas.get(id?)
     }
 
     /// The hour files that are read at present, by journal position.

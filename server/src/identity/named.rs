@@ -300,6 +300,7 @@ impl Identity {
             let merged = state.host_mut(new).ok_or(IdentityError::NoHost(new))?;
             merged.merged = Some(old);
             let merged = merged.clone();
+            state.merged.insert(new);
             let kept = state.host_mut(old).ok_or(IdentityError::NoHost(old))?;
             kept.denied = kept.newest();
             Ok((merged, kept.clone()))
@@ -321,8 +322,9 @@ impl Identity {
     #[must_use]
     pub fn merged_into(&self, id: HostId) -> Vec<HostId> {
         let state = self.state.load();
-        let merged = state.hosts.values().filter(|h| h.merged == Some(id));
-        merged.map(|host| host.id).collect()
+        let into = |one: &HostId| state.hosts.get(one).and_then(|host| host.merged);
+        let merged = state.merged.iter().copied();
+        merged.filter(|one| into(one) == Some(id)).collect()
     }
 
     /// Hosts that this one may be, set up anew: of the same machine, or of the name that it asked for.

@@ -100,6 +100,9 @@ pub(super) struct State {
     /// Hosts that people named, by name in lower case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) named: BTreeMap<String, Arc<NamedRecord>>,
+    /// Hosts that are another one, set up anew: few, and asked for with each answer. Found when the document is read.
+    #[serde(skip)]
+    pub(super) merged: BTreeSet<HostId>,
 }
 
 impl Default for State {
@@ -109,6 +112,7 @@ impl Default for State {
             hosts: BTreeMap::new(),
             tokens: BTreeMap::new(),
             named: BTreeMap::new(),
+            merged: BTreeSet::new(),
         }
     }
 }
@@ -118,8 +122,10 @@ impl Document for State {
     const VERSION: u32 = VERSION;
 
     fn of_this_version(self) -> State {
+        let merged = self.hosts.values().filter(|host| host.merged.is_some());
         State {
             version: VERSION,
+            merged: merged.map(|host| host.id).collect(),
             ..self
         }
     }

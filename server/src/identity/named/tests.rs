@@ -254,7 +254,7 @@ fn a_renamed_host_keeps_its_facts_and_its_old_name() {
 
 #[test]
 fn a_host_set_up_anew_goes_on_as_the_old_one() {
-    let (_dir, identity) = open();
+    let (dir, identity) = open();
     let old = host(&identity, 7, "web04", "aa");
     let clone = host(&identity, 8, "web05", "aa");
     let new = host(&identity, 9, "web04", "bb");
@@ -293,6 +293,10 @@ fn a_host_set_up_anew_goes_on_as_the_old_one() {
         third,
         "whoever became the old one goes along"
     );
+    assert_eq!(identity.merged_into(third), [old, new]);
+    let (again, _) = Identity::open(dir.path(), at(NOW), &[]).unwrap();
+    assert_eq!(again.merged_into(third), [old, new], "after a restart");
+    assert_eq!(again.merged_into(old), []);
 }
 
 #[test]
