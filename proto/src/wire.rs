@@ -32,6 +32,10 @@ pub const ITEMS_MAX: usize = 512;
 /// Schemas that one connection may name: a host that changes more often than this is broken.
 pub const SCHEMAS_MAX: usize = 1_024;
 
+/// Schemas that the receiving end is trusted to remember, by their last use: one that was not in use for so many others is told
+/// again. Whoever keeps schemas for later rows keeps at least so many of a host.
+pub const SCHEMAS_RECENT: usize = 8;
+
 /// Codes a row against a base row of the same length, or against zeros.
 #[must_use]
 pub fn encode_row(row: &[i64], base: Option<&[i64]>) -> Vec<u8> {
@@ -105,7 +109,10 @@ pub fn decode_row(
 /// The sending end: numbers schemas, keeps the base row and the last table of processes.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    numbers: BTreeMap<SchemaId, u32>,
+    /// Schemas that the peer remembers and their numbers, the one in use last.
+    recent: Vec<(SchemaId, u32)>,
+    /// Numbers that were given out.
+    given: u32,
     base: Vec<i64>,
     base_schema: Option<SchemaId>,
     table: Table,
@@ -139,9 +146,8 @@ impl Encoder {
         tick: &Tick,
         schema: impl FnOnce() -> Schema,
     ) -> (Option<pb::Schema>, pb::Tick) {
-        let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX) + 1;
-        let number = *self.numbers.entry(tick.schema).or_insert(next);
-        let announce = (number == next).then(|| schema().to_pb(number));
+        let (number, is_new) = self.number(tick.schema);
+        let announce = is_new.then(|| schema().to_pb(number));
         let base = self.base_schema != Some(tick.schema) || self.base.len() != tick.row.len();
         let row = encode_row(&tick.row, (!base).then_some(&self.base));
         self.base.clone_from(&tick.row);
@@ -158,10 +164,27 @@ impl Encoder {
         )
     }
 
-    /// Whether the peer knows so many schemas that the connection must be made anew.
+    /// Whether so many schemas were told that the connection must be made anew.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.numbers.len() >= SCHEMAS_MAX
+        self.given as usize >= SCHEMAS_MAX
+    }
+
+    /// The number of a schema that is in use from here on, and whether the peer must be told.
+    fn number(&mut self, id: SchemaId) -> (u32, bool) {
+        let known = self.recent.iter().position(|(recent, _)| *recent == id);
+        let (number, is_new) = match known {
+            Some(at) => (self.recent.remove(at).1, false),
+            None => {
+                self.given += 1;
+                (self.given, true)
+            }
+        };
+        if self.recent.len() >= SCHEMAS_RECENT {
+            self.recent.remove(0);
+        }
+        self.recent.push((id, number));
+        (number, is_new)
     }
 }
 
@@ -349,6 +372,44 @@ mod tests {
             1 => Just(i64::MAX),
             2 => any::<i64>(),
         ]
+    }
+
+    /// Whoever remembers the eight schemas that were in use last can read every tick, whatever came in between.
+    #[test]
+    fn a_schema_is_told_again_once_eight_others_were_in_use() {
+        let schemas: Vec<Schema> = (0..20)
+            .map(|i| Schema::new(vec![Series::new(&format!("s{i}"), Kind::Gauge)]))
+            .collect();
+        let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
+        let mut known: Vec<SchemaId> = Vec::new();
+        let mut told = 0;
+        // One that stays in use among ever new ones; then all of them, in turn.
+        let uses = (1..20).flat_map(|i| [0, i]).chain(0..20).chain(12..20);
+        for (at, i) in (0..).zip(uses) {
+            let schema = &schemas[i];
+            let time = Timestamp::from_millisecond(10_000 * at).unwrap();
+            let (id, row) = (schema.id(), vec![at]);
+            let tick = Tick {
+                time,
+                schema: id,
+                row,
+            };
+            let (announce, wire) = encoder.tick(&tick, || schema.clone());
+            if let Some(announce) = announce {
+                assert_eq!(decoder.schema(announce).unwrap().id(), id);
+                told += 1;
+            } else {
+                let at = known.iter().position(|one| *one == id);
+                known.remove(at.expect("it is among the last eight"));
+            }
+            known.push(id);
+            if known.len() > SCHEMAS_RECENT {
+                known.remove(0);
+            }
+            assert_eq!(decoder.tick(wire).unwrap(), tick);
+        }
+        // Each once; then all but the one that stayed in use; of those at the end none.
+        assert_eq!(told, 20 + 19);
     }
 
     proptest! {

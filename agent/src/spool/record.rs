@@ -306,7 +306,7 @@ mod tests {
                 assert_eq!(owner(&bytes).is_some(), seq == 1);
                 match parser.entry(seq, &bytes).unwrap().item {
                     Item::Tick(tick) => tick.row,
-                    other => panic!("{other:?}"),
+                    other @ (Item::Event(_) | Item::Gap(_)) => panic!("{other:?}"),
                 }
             })
             .collect();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use dawnwatch_proto::event::Started;
 use dawnwatch_proto::offset::Most;
 use dawnwatch_proto::pb::{self, from_agent, from_server};
-use dawnwatch_proto::wire::{Encoder, ITEMS_MAX};
-use dawnwatch_proto::{PROTOCOL, Schema};
+use dawnwatch_proto::wire::{Encoder, ITEMS_MAX, SCHEMAS_RECENT};
+use dawnwatch_proto::{Item, PROTOCOL, Schema};
 use jiff::Timestamp;
 
 use super::Shared;
@@ -231,8 +231,11 @@ impl Course {
         while self.outbox.is_empty() && self.window.has_room() {
             let cursor = &mut self.cursor;
             let entries = shared.with_spool(|spool| spool.read(cursor, ITEMS_MAX, BATCH_BYTES_MAX));
-            if !entries.is_empty() {
-                self.push_batch(&entries, now);
+            let mut rest = &entries[..];
+            while !rest.is_empty() {
+                let (batch, later) = rest.split_at(of_few_schemas(rest));
+                self.push_batch(batch, now);
+                rest = later;
             }
             let epoch = self.epochs.get(self.at).copied().unwrap_or(0);
             let waiting = shared.with_spool(|spool| spool.last_seq(epoch));
@@ -355,6 +358,21 @@ fn ahead_ms(server_wall_ms: i64, boot_ms: u64, now: Now) -> i64 {
     let since = i64::try_from(now.boot_ms.saturating_sub(boot_ms)).unwrap_or(i64::MAX);
     let server_ms = server_wall_ms.saturating_add(since);
     now.wall.as_millisecond().saturating_sub(server_ms)
+}
+
+/// How many of the first entries have no more schemas than the server remembers: all schemas of a batch are told before it.
+fn of_few_schemas(entries: &[Entry]) -> usize {
+    let mut schemas = Vec::new();
+    let is_too_many = |entry: &Entry| {
+        if let Item::Tick(tick) = &entry.item
+            && !schemas.contains(&tick.schema)
+        {
+            schemas.push(tick.schema);
+        }
+        schemas.len() > SCHEMAS_RECENT
+    };
+    let too_many = entries.iter().position(is_too_many);
+    too_many.unwrap_or(entries.len())
 }
 
 fn none() -> Schema {

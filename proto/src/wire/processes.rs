@@ -76,7 +76,7 @@ mod tests {
             pid,
             name: name.to_owned(),
             unit: format!("{name}.service"),
-            cpu_permille: pid * 3,
+            cpu_permille: pid % 1_000,
             rss_bytes,
             ..pb::Process::default()
         }

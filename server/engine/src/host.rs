@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dawnwatch_proto::event::{GoodbyeReason, Started};
 use dawnwatch_proto::probe::Role;
+use dawnwatch_proto::wire::SCHEMAS_RECENT;
 use dawnwatch_proto::{Schema, SchemaId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,8 +18,9 @@ use crate::detect::measure::{Known, Plan, Rows};
 use crate::detect::threshold::{Edge, Firing, GONE_MS, Phase, Sample, Slot};
 use crate::input::HostCard;
 
-/// Schemas remembered of a host: a backlog of days may hold some, each a new disk or interface.
-const PLANS_MAX: usize = 64;
+/// Schemas remembered of a host, by their last use: three times as many as an agent trusts us to remember. A disk or an interface
+/// that comes or goes makes a new one.
+const PLANS_MAX: usize = 3 * SCHEMAS_RECENT;
 /// Gaps remembered of a host for the review: a spool that overflows reports one a batch.
 const GAPS_MAX: usize = 256;
 /// Troubles remembered of a host, by subject: as many as there are collectors.
@@ -148,16 +150,22 @@ impl Host {
         }
     }
 
-    /// Takes in a schema; the least recently declared makes room.
+    /// Takes in a schema; the one that was not in use for longest makes room.
     pub(crate) fn schema(&mut self, schema: &Schema) {
         let id = schema.id();
-        self.plan_order.retain(|known| *known != id);
-        self.plan_order.push_back(id);
+        self.used(id);
         self.plans.insert(id, Plan::new(schema));
         if self.plan_order.len() > PLANS_MAX
             && let Some(oldest) = self.plan_order.pop_front()
         {
             self.plans.remove(&oldest);
+        }
+    }
+
+    fn used(&mut self, id: SchemaId) {
+        if self.plan_order.back() != Some(&id) {
+            self.plan_order.retain(|known| *known != id);
+            self.plan_order.push_back(id);
         }
     }
 
@@ -251,6 +259,9 @@ impl Host {
         found: &mut Vec<Found>,
     ) -> bool {
         let row = rows.row;
+        if self.plans.contains_key(&schema) {
+            self.used(schema);
+        }
         let Some(plan) = self.plans.get(&schema).filter(|p| p.width == row.len()) else {
             self.refused = self.refused.saturating_add(1);
             return false;

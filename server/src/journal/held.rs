@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dawnwatch_engine::input::{Batch, Input};
+use dawnwatch_proto::wire::SCHEMAS_RECENT;
 use dawnwatch_proto::{HostId, Item, SchemaId};
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +11,9 @@ use serde::{Deserialize, Serialize};
 /// has it.
 const EPOCHS_MAX: usize = 512;
 
-/// Schemas remembered for one host: as many as the engine keeps plans of, so that one it let go is told to it again.
-const SCHEMAS_MAX: usize = 64;
+/// Schemas remembered for one host, by their last use: twice as many as an agent trusts us to remember, and fewer than the engine
+/// keeps plans of. So one that the engine let go was told to it again before a row needs it.
+const SCHEMAS_MAX: usize = 2 * SCHEMAS_RECENT;
 
 /// The epochs and schemas held of one host.
 pub(super) type Kept = (Option<Vec<(u64, u64)>>, Option<Vec<SchemaId>>);
@@ -95,10 +97,26 @@ impl Held {
         batch.first_seq = first.unwrap_or(seq);
     }
 
+    /// Schemas of a batch's ticks are in use: what makes room is the one that was not in use for longest.
+    fn used(&mut self, batch: &Batch) {
+        let Some(known) = self.schemas.get_mut(&batch.host) else {
+            return;
+        };
+        for item in &batch.items {
+            if let Item::Tick(tick) = item
+                && known.last() != Some(&tick.schema)
+                && let Some(at) = known.iter().position(|id| *id == tick.schema)
+            {
+                known[at..].rotate_left(1);
+            }
+        }
+    }
+
     /// Takes note of an input that is held from here on.
     pub fn apply(&mut self, input: &Input) {
         match input {
             Input::Batch(batch) => {
+                self.used(batch);
                 let width: u64 = batch.items.iter().map(Item::width).sum();
                 let epochs = self.epochs.entry(batch.host).or_default();
                 let end = batch.first_seq + width - 1;
@@ -132,5 +150,81 @@ impl Held {
             | Input::Twice(_)
             | Input::Restored(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dawnwatch_engine::input::HostCard;
+    use dawnwatch_engine::{At, Engine};
+    use dawnwatch_proto::wire::Encoder;
+    use dawnwatch_proto::{Kind, Schema, Series, Tick};
+    use jiff::Timestamp;
+
+    const HOST: HostId = HostId(1);
+
+    fn at(second: i64) -> At {
+        At {
+            wall: Timestamp::from_second(1_764_021_600 + second).unwrap(),
+            boot_ms: u64::try_from(second).unwrap() * 1_000,
+            position: u64::try_from(second).unwrap(),
+        }
+    }
+
+    /// Agent, journal and engine each remember a few schemas. A disk that comes and goes, a new one each time, for hours on one
+    /// connection: the schema without it stays in use, and every row is judged.
+    #[test]
+    fn a_host_that_changes_again_and_again_stays_judged() {
+        let schemas: Vec<Schema> = (0..200)
+            .map(|i| Schema::new(vec![Series::new(&format!("s{i}"), Kind::Gauge)]))
+            .collect();
+        let (mut encoder, mut held, mut engine) =
+            (Encoder::default(), Held::default(), Engine::new());
+        let card = HostCard {
+            id: HOST,
+            name: "web01".to_owned(),
+            joined: at(0).wall,
+            labels: Vec::new(),
+            retired: false,
+            aliases: Vec::new(),
+            like: Vec::new(),
+            merged: None,
+            erased: false,
+        };
+        engine.step(at(0), Input::Host(card));
+        let uses = (1..200).flat_map(|i| [0, i]).chain((0..200).rev());
+        let mut told = 0;
+        for (second, i) in (1..).zip(uses) {
+            let schema = schemas[i].clone();
+            let (time, row) = (at(second).wall, vec![second]);
+            let tick = Tick {
+                time,
+                schema: schema.id(),
+                row,
+            };
+            let (announce, _) = encoder.tick(&tick, || schema.clone());
+            if announce.is_some() && !held.has_schema(HOST, schema.id()) {
+                let input = Input::Schema { host: HOST, schema };
+                held.apply(&input);
+                engine.step(at(second), input);
+                told += 1;
+            }
+            let batch = Input::Batch(Batch {
+                host: HOST,
+                epoch: 1,
+                first_seq: second.unsigned_abs(),
+                items: vec![Item::Tick(tick)],
+                offset_ms: Some(0),
+            });
+            held.apply(&batch);
+            engine.step(at(second), batch);
+        }
+        assert!(told > 300, "{told} were told: nothing was forgotten");
+        let notices = engine.view(at(1_000).wall).now.notices;
+        let unfit = notices
+            .iter()
+            .find(|notice| notice.contains("fit no schema"));
+        assert_eq!(unfit, None);
     }
 }
