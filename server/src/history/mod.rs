@@ -335,7 +335,7 @@ impl History {
     /// Whether the series of a schema are known.
     #[must_use]
     pub fn knows(&self, schema: SchemaId) -> bool {
-        self.schemas.get(schema).is_some()
+        self.schemas.has(schema)
     }
 
     /// The series that a host sends at present.

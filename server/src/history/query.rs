@@ -177,11 +177,8 @@ impl History {
 
     /// The column of a series, and the quantum that it is counted in there.
     pub(super) fn column_of(&self, schema: SchemaId, series: &Series) -> Option<Column> {
-        let schema = self.schemas.get(schema)?;
         let same = |one: &Series| one.name == series.name && one.labels == series.labels;
-        let i = schema.series().iter().position(same)?;
-        let one = &schema.series()[i];
-        Some((i, (one.mul, one.div)))
+        self.schemas.column(schema, same)
     }
 }
 

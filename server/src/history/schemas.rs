@@ -30,6 +30,9 @@ pub const PARTS_MAX: usize = 64;
 /// The form of a union's frame; schemas themselves have none, their ids are hashes of what they say.
 pub(crate) const UNION_VERSION: u32 = 1;
 
+/// Schemas that are kept ready for use: a fleet has fewer at a time, and one that is not among them is put together anew.
+const READY_MAX: usize = 256;
+
 /// What a frame of a union begins with: as a schema it would have no such id.
 const UNION: &[u8; 8] = b"\0UNION\x01\0";
 
@@ -43,14 +46,18 @@ pub struct Schemas {
 struct Inner {
     log: Log,
     known: Known,
+    ready: BTreeMap<SchemaId, Arc<Schema>>,
     /// Whether the log holds what is not synced.
     unsynced: bool,
 }
 
-/// What the frames of the log say.
+/// What the frames of the log say. All schemas that ever were have few series among them: each is here once, and a schema is a
+/// list of places, for a host whose disks come and go has a new one each time.
 #[derive(Debug, Default)]
 pub struct Known {
-    schemas: BTreeMap<SchemaId, Arc<Schema>>,
+    series: Vec<Arc<Series>>,
+    places: BTreeMap<Arc<Series>, u32>,
+    schemas: BTreeMap<SchemaId, Box<[u32]>>,
     /// Unions of schemas some of which are not known: their frame is damaged, their host sends them again.
     waiting: Vec<Vec<SchemaId>>,
 }
@@ -78,6 +85,7 @@ impl Schemas {
         let inner = Inner {
             log,
             known,
+            ready: BTreeMap::new(),
             unsynced: false,
         };
         Ok(Schemas {
@@ -91,13 +99,13 @@ impl Schemas {
     /// Where the log cannot be written.
     pub fn add(&self, schema: &Schema) -> Result<(), Error> {
         let mut inner = self.inner();
-        if inner.known.get(schema.id()).is_some() {
+        if inner.known.has(schema.id()) {
             return Ok(());
         }
         inner.append(&plain::bytes(schema))?;
         inner.log.sync()?;
         inner.unsynced = false;
-        inner.known.add(schema.clone());
+        inner.known.add(schema);
         Ok(())
     }
 
@@ -118,12 +126,12 @@ impl Schemas {
         let mut inner = self.inner();
         let union = inner.known.union_of(parts);
         let union = Arc::new(union.expect("asked for before"));
-        if inner.known.get(union.id()).is_none() {
+        if !inner.known.has(union.id()) {
             let mut payload = UNION.to_vec();
             payload.extend(parts.iter().flat_map(|part| part.0.to_le_bytes()));
             inner.append(&payload)?;
             inner.unsynced = true;
-            inner.known.schemas.insert(union.id(), Arc::clone(&union));
+            inner.known.put(&union);
         }
         Ok(union)
     }
@@ -144,16 +152,43 @@ impl Schemas {
     /// The schema of an id.
     #[must_use]
     pub fn get(&self, id: SchemaId) -> Option<Arc<Schema>> {
-        self.inner().known.get(id)
+        let mut inner = self.inner();
+        if let Some(ready) = inner.ready.get(&id) {
+            return Some(Arc::clone(ready));
+        }
+        let schema = Arc::new(inner.known.get(id)?);
+        if inner.ready.len() >= READY_MAX {
+            inner.ready.clear();
+        }
+        inner.ready.insert(id, Arc::clone(&schema));
+        Some(schema)
+    }
+
+    /// Whether the schema of an id is known.
+    #[must_use]
+    pub fn has(&self, id: SchemaId) -> bool {
+        self.inner().known.has(id)
+    }
+
+    /// The column of a schema whose series is looked for, and what its values are counted in: value = raw * mul / div.
+    #[must_use]
+    pub fn column(
+        &self,
+        id: SchemaId,
+        is: impl Fn(&Series) -> bool,
+    ) -> Option<(usize, (u32, u32))> {
+        let inner = self.inner();
+        let mut series = inner.known.series_of(id)?.enumerate();
+        let (column, one) = series.find(|(_, one)| is(one))?;
+        Some((column, (one.mul, one.div)))
     }
 
     /// The first series, of all schemas, that is looked for.
     #[must_use]
     pub fn find(&self, is: impl Fn(&Series) -> bool) -> Option<Series> {
         let inner = self.inner();
-        let schemas = inner.known.schemas.values();
-        let mut all = schemas.flat_map(|schema| schema.series());
-        all.find(|one| is(one)).cloned()
+        let found = inner.known.series.iter().find(|one| is(one));
+        found.map(|one| Series::clone(one))
     }
 
     /// The notations in which a text stands, each once; no more than `most`.
@@ -161,8 +196,7 @@ impl Schemas {
     pub fn notations_with(&self, text: &str, most: usize) -> Vec<String> {
         let inner = self.inner();
         let mut found = BTreeSet::new();
-        let schemas = inner.known.schemas.values();
-        for series in schemas.flat_map(|schema| schema.series()) {
+        for series in &inner.known.series {
             let shown = series.to_string();
             if shown.contains(text) {
                 found.insert(shown);
@@ -199,27 +233,54 @@ impl Known {
             self.waiting.push(parts);
             self.settle();
         } else {
-            self.add(postcard::from_bytes(payload)?);
+            self.add(&postcard::from_bytes(payload)?);
         }
         Ok(())
     }
 
     /// The schema of an id.
     #[must_use]
-    pub fn get(&self, id: SchemaId) -> Option<Arc<Schema>> {
-        self.schemas.get(&id).cloned()
+    pub fn get(&self, id: SchemaId) -> Option<Schema> {
+        let series = self.series_of(id)?;
+        Some(Schema::new(series.cloned().collect()))
     }
 
-    fn add(&mut self, schema: Schema) {
-        self.schemas.insert(schema.id(), Arc::new(schema));
+    /// Whether the schema of an id is known.
+    #[must_use]
+    pub fn has(&self, id: SchemaId) -> bool {
+        self.schemas.contains_key(&id)
+    }
+
+    fn series_of(&self, id: SchemaId) -> Option<impl Iterator<Item = &Series>> {
+        let places = self.schemas.get(&id)?;
+        Some(places.iter().map(|place| &*self.series[*place as usize]))
+    }
+
+    fn add(&mut self, schema: &Schema) {
+        self.put(schema);
         self.settle();
     }
 
+    fn put(&mut self, schema: &Schema) {
+        let places = schema.series().iter().map(|one| self.place(one));
+        let places = places.collect();
+        self.schemas.insert(schema.id(), places);
+    }
+
+    fn place(&mut self, one: &Series) -> u32 {
+        if let Some(place) = self.places.get(one) {
+            return *place;
+        }
+        let place = u32::try_from(self.series.len()).expect("memory ends before");
+        let one = Arc::new(one.clone());
+        self.series.push(Arc::clone(&one));
+        self.places.insert(one, place);
+        place
+    }
+
     fn union_of(&self, parts: &[SchemaId]) -> Option<Schema> {
-        let parts = parts
-            .iter()
-            .map(|part| self.schemas.get(part).map(|s| &**s));
-        union(&parts.collect::<Option<Vec<&Schema>>>()?)
+        let parts: Option<Vec<Schema>> = parts.iter().map(|part| self.get(*part)).collect();
+        union(&parts?.iter().collect::<Vec<&Schema>>())
     }
 
     /// Makes the unions whose parts have all become known.
@@ -227,7 +288,7 @@ impl Known {
         let waiting = std::mem::take(&mut self.waiting);
         for parts in waiting {
             match self.union_of(&parts) {
-                Some(union) => drop(self.schemas.insert(union.id(), Arc::new(union))),
+                Some(union) => self.put(&union),
                 None => self.waiting.push(parts),
             }
         }
@@ -306,6 +367,31 @@ mod tests {
         log.add_union(&[a.id(), b.id()]).unwrap();
         assert_eq!(written(), bytes, "kept once");
         assert_eq!(open(dir.path()).get(all.id()), Some(Arc::new(all)));
+    }
+
+    /// More schemas than are kept ready, each with one series of its own: what all have is kept once.
+    #[test]
+    fn many_schemas_are_kept_as_places_of_few_series() {
+        let dir = tempfile::tempdir().unwrap();
+        let all: Vec<Schema> = (0..2 * READY_MAX)
+            .map(|i| schema(&["x", "y", &format!("disk{i}")]))
+            .collect();
+        let log = open(dir.path());
+        for one in &all {
+            log.add(one).unwrap();
+        }
+        drop(log);
+        let log = open(dir.path());
+        for one in all.iter().chain(all.iter().rev()) {
+            assert!(log.has(one.id()));
+            assert_eq!(log.get(one.id()).as_deref(), Some(one));
+            let own = log.column(one.id(), |series| series.name.starts_with("disk"));
+            assert_eq!(own, Some((2, (1, 1))));
+        }
+        assert_eq!(log.column(all[0].id(), |series| series.name == "z"), None);
+        let inner = log.inner();
+        assert_eq!(inner.known.series.len(), 2 + all.len());
+        assert!(inner.ready.len() <= READY_MAX, "{}", inner.ready.len());
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Look<'_> {
 
     /// Blocks whose series nobody knows.
     fn strange_schemas(&mut self, held: &Held, seen: &Hour, schemas: &Known) {
-        let strange = seen.schemas.iter().filter(|id| schemas.get(**id).is_none());
+        let strange = seen.schemas.iter().filter(|id| !schemas.has(**id));
         let strange = strange.count();
         if strange > 0 {
             let what = format!("{strange} of its schemas are not in the schema log");
