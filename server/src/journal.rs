@@ -315,7 +315,9 @@ impl Journal {
     }
 
     fn take_stream(&mut self, mut input: Input, stream: Arc<Stream>, pending: &mut Pending) {
-        if stream.refused.load(Ordering::Relaxed) || self.reserve.is_given() {
+        let known = matches!(&input, Input::Schema { host, schema } if self.held.has_schema(*host, schema.id()));
+        // What is known takes no room: refused, it would end the stream before the heartbeat that comes behind it.
+        if stream.refused.load(Ordering::Relaxed) || (self.reserve.is_given() && !known) {
             stream.refuse();
             return;
         }
@@ -329,7 +331,6 @@ impl Journal {
             pending.acks.push((stream, Some((epoch, last))));
             return;
         }
-        let known = matches!(&input, Input::Schema { host, schema } if self.held.has_schema(*host, schema.id()));
         if !known {
             self.add(input, pending);
         }

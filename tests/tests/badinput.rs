@@ -831,7 +831,8 @@ fn a_full_disk_stops_neither_judging_nor_messages() {
         all.into_iter().filter(|i| i.name == "stays01").collect()
     };
     assert!(told(&server), "it was full all the time");
-    assert!(of_others(&server).is_empty(), "{:?}", of_others(&server));
+    let others = of_others(&server);
+    assert!(others.is_empty(), "{others:?}\n{}", stays.log());
 
     // A restart on the full disk finds room to start, and goes on refusing.
     server = server.kill_and_start(&ServerOptions::default());

@@ -189,6 +189,8 @@ fn agents_and_servers_that_start_again_and_again_are_no_silence() {
             stage.kill_server();
         }
         stage.start_server(Vec::new()).expect("the server starts");
+        // One that is killed before it has written anything has told nobody that it started.
+        stage.await_acks(&stage.acked());
     }
     let found = stage.settle();
     let server = stage.server();

@@ -312,8 +312,10 @@ impl Course {
         if let Some((tick, schema)) = shared.latest() {
             let (announce, tick) = self.encoder.tick(&tick, || Schema::clone(&schema));
             if let Some(schema) = announce {
-                self.outbox
-                    .push_back(message(from_agent::Body::Schema(schema)));
+                // A server whose disk is full takes no new schema: that this host is alive goes ahead of it.
+                let bare = message(from_agent::Body::Heartbeat(heartbeat.clone()));
+                let schema = message(from_agent::Body::Schema(schema));
+                self.outbox.extend([bare, schema]);
             }
             heartbeat.tick = Some(tick);
         }

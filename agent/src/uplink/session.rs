@@ -18,8 +18,9 @@ use crate::clock::Clock;
 /// Messages handed to the connection ahead of what it has sent: one, so that a heartbeat waits for little.
 const QUEUE_MAX: usize = 1;
 
-/// Wait after "the server's disk is full" where it names no time.
-const FULL_WAIT: Duration = Duration::from_secs(15);
+/// Wait after "the server's disk is full" where it names no time, and up to as much again: with each try the server hears that this
+/// host is alive, and after 30 s without it calls it silent.
+const FULL_WAIT: Duration = Duration::from_secs(8);
 
 /// A stream that was welcomed.
 #[derive(Debug)]
