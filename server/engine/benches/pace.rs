@@ -39,17 +39,7 @@ impl Fleet {
             last_up: None,
         }));
         for host in 1..=HOSTS {
-            let card = HostCard {
-                id: HostId(host),
-                name: format!("web{host:04}"),
-                joined: fleet.at().wall,
-                labels: Vec::new(),
-                retired: false,
-                aliases: Vec::new(),
-                like: Vec::new(),
-                merged: None,
-                erased: false,
-            };
+            let card = HostCard::new(HostId(host), format!("web{host:04}"), fleet.at().wall);
             fleet.step(Input::Host(card));
             let schema = fleet.schema.clone();
             fleet.step(Input::Schema {

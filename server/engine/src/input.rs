@@ -131,6 +131,24 @@ pub struct HostCard {
     pub erased: bool,
 }
 
+impl HostCard {
+    /// A host of which no more is known than that it joined.
+    #[must_use]
+    pub fn new(id: HostId, name: impl Into<String>, joined: Timestamp) -> HostCard {
+        HostCard {
+            id,
+            name: name.into(),
+            joined,
+            labels: Vec::new(),
+            retired: false,
+            aliases: Vec::new(),
+            like: Vec::new(),
+            merged: None,
+            erased: false,
+        }
+    }
+}
+
 /// Items of one host with consecutive sequence numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {

@@ -29,17 +29,7 @@ impl Engine {
         self.state.hosts.entry(id).or_insert_with(|| {
             shown.forget();
             let name = id.to_string();
-            let card = HostCard {
-                id,
-                name,
-                joined: at.wall,
-                labels: Vec::new(),
-                retired: false,
-                aliases: Vec::new(),
-                like: Vec::new(),
-                merged: None,
-                erased: false,
-            };
+            let card = HostCard::new(id, name, at.wall);
             Host::new(card, at.boot_ms)
         })
     }

@@ -28,17 +28,7 @@ fn the_review_so_far_shows_a_first_report_at_once() {
         clean: true,
         last_up: None,
     };
-    let card = HostCard {
-        id: host,
-        name: "web01".to_owned(),
-        joined: at(1).wall,
-        labels: Vec::new(),
-        retired: false,
-        aliases: Vec::new(),
-        like: Vec::new(),
-        merged: None,
-        erased: false,
-    };
+    let card = HostCard::new(host, "web01", at(1).wall);
     engine.step(at(0), Input::Config(Box::default()));
     engine.step(at(0), Input::Started(started));
     engine.step(at(1), Input::Host(card));

@@ -186,17 +186,7 @@ impl Weekend {
         self.step(0, started(None));
         for i in 0..self.hosts.len() {
             let host = &self.hosts[i];
-            let card = HostCard {
-                id: host.id,
-                name: host.name.to_owned(),
-                joined: at(-30 * 24 * HOUR),
-                labels: Vec::new(),
-                retired: false,
-                aliases: Vec::new(),
-                like: Vec::new(),
-                merged: None,
-                erased: false,
-            };
+            let card = HostCard::new(host.id, host.name, at(-30 * 24 * HOUR));
             let schema = Input::Schema {
                 host: host.id,
                 schema: host.schema.clone(),

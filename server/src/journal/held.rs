@@ -181,17 +181,7 @@ mod tests {
             .collect();
         let (mut encoder, mut held, mut engine) =
             (Encoder::default(), Held::default(), Engine::new());
-        let card = HostCard {
-            id: HOST,
-            name: "web01".to_owned(),
-            joined: at(0).wall,
-            labels: Vec::new(),
-            retired: false,
-            aliases: Vec::new(),
-            like: Vec::new(),
-            merged: None,
-            erased: false,
-        };
+        let card = HostCard::new(HOST, "web01", at(0).wall);
         engine.step(at(0), Input::Host(card));
         let uses = (1..200).flat_map(|i| [0, i]).chain((0..200).rev());
         let mut told = 0;

@@ -69,17 +69,7 @@ fn story() -> Vec<Vec<Input>> {
         channels: vec![channel],
         ..Config::default()
     };
-    let card = HostCard {
-        id: HOST,
-        name: "web01".to_owned(),
-        joined: at(0),
-        labels: Vec::new(),
-        retired: false,
-        aliases: Vec::new(),
-        like: Vec::new(),
-        merged: None,
-        erased: false,
-    };
+    let card = HostCard::new(HOST, "web01", at(0));
     let started = Started {
         version: "1".to_owned(),
         clean: true,

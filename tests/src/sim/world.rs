@@ -417,15 +417,9 @@ impl World {
 }
 
 fn card(agent: &Agent) -> HostCard {
-    HostCard {
-        id: agent.host,
-        name: agent.name(),
-        joined: Timestamp::from_second(BEGIN_SECOND - 60).expect("a time"),
-        labels: Vec::new(),
-        retired: false,
-        aliases: Vec::new(),
-        like: Vec::new(),
-        merged: None,
-        erased: false,
-    }
+    HostCard::new(
+        agent.host,
+        agent.name(),
+        Timestamp::from_second(BEGIN_SECOND - 60).expect("a time"),
+    )
 }
