@@ -164,8 +164,15 @@ impl Browser {
     pub fn console(&self) -> anyhow::Result<Vec<String>> {
         let entries = self.post("/se/log", &json!({"type": "browser"}))?;
         let entries = entries.as_array().cloned().unwrap_or_default();
-        // What has the level DEBUG is advice to whoever writes pages, no fault.
-        let told = entries.iter().filter(|entry| entry["level"] != "DEBUG");
+        // What has the level DEBUG is advice to whoever writes pages, no fault; and where there is no network, the browser's own
+        // first tab complains.
+        let is_own = |entry: &Value| {
+            let message = entry["message"].as_str();
+            message.is_some_and(|message| message.starts_with("chrome://"))
+        };
+        let told = entries
+            .iter()
+            .filter(|entry| entry["level"] != "DEBUG" && !is_own(entry));
         let told = told.map(|entry| format!("{} {}", entry["level"], entry["message"]));
         Ok(told.collect())
     }

@@ -22,12 +22,12 @@ pub fn request<T: DeserializeOwned>(
 ) -> anyhow::Result<T> {
     let mut stream = UnixStream::connect(data.join("api.sock"))?;
     stream.set_read_timeout(Some(WITHIN))?;
-    let head = format!(
-        "{method} {path} HTTP/1.0\r\nhost: dawnwatch\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+    // At once: what comes after the end of an answer that needed no body would reset the connection.
+    let asked = format!(
+        "{method} {path} HTTP/1.0\r\nhost: dawnwatch\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body.as_bytes())?;
+    stream.write_all(asked.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));

@@ -89,7 +89,11 @@ fn a_backup_that_was_cut_short_is_made_again() {
         return;
     }
     let made = &*MADE;
-    let before = contents(&made.late);
+    // Its own: a backup stages its snapshot within the data, and other tests look at those meanwhile.
+    let own = tempfile::tempdir().expect("a temporary directory");
+    let data = own.path().join("data");
+    copy_dir(&made.late, &data);
+    let before = contents(&data);
     let fired = plan("backup").run(|fault| {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (to, back) = (dir.path().join("backup"), dir.path().join("back"));
@@ -98,7 +102,7 @@ fn a_backup_that_was_cut_short_is_made_again() {
         if earlier {
             copy_dir(&made.backup, &to);
         }
-        let first = broken(fault, dir.path(), &made.late, &["backup", &text_of(&to)]);
+        let first = broken(fault, dir.path(), &data, &["backup", &text_of(&to)]);
         // Nothing is said to be a backup that is none.
         let put = care(&back, &["restore", &text_of(&to)]);
         let is_one = to.join("MANIFEST").exists();
@@ -108,13 +112,13 @@ fn a_backup_that_was_cut_short_is_made_again() {
             good(&care(&back, &["verify"]));
             fs::remove_dir_all(&back).expect("it is there");
         }
-        good(&care(&made.late, &["backup", &text_of(&to)]));
+        good(&care(&data, &["backup", &text_of(&to)]));
         good(&care(&back, &["restore", &text_of(&to)]));
         good(&care(&back, &["verify"]));
         first.hit
     });
     assert!(fired > 0, "the fault never happened");
-    let after = contents(&made.late);
+    let after = contents(&data);
     assert!(before == after, "the data are not what they were");
 }
 
