@@ -103,7 +103,7 @@ pub(crate) enum Verb {
     People(people::Verb),
     /// Log lines of severity warning and worse, and the shapes of all lines
     Logs(logs::Args),
-    /// The rules: condition, severity, wakes whom
+    /// The rules: severity, wakes whom, condition
     Rules,
     /// Who reaches whom: round trips, losses, ways that are down
     Net(net::Args),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Role {
     /// Sees everything, changes nothing.
     Viewer,
-    /// Takes incidents, signs reviews off, silences.
+    /// Takes incidents, labels and renames hosts.
     Operator,
     /// Also lets hosts join and leave.
     Admin,

@@ -15,9 +15,15 @@ use dawnwatch_server::identity::First;
 use dawnwatch_server::supervisor;
 use tracing_subscriber::EnvFilter;
 
+/// What concerns every command.
+const AFTER_HELP: &str = "\
+DAWNWATCH_LOG sets how much is logged: error, warn, info (the default), debug.
+Exit codes: 0 worked, 1 verify found damages, 64 usage, 65 damaged backup, 70 our bug, 73 cannot create or in use, 74 what is kept cannot
+be read or written, 77 not allowed, 78 configuration, or data that must not be started: of a later version, half restored.";
+
 /// Takes in what agents measure, keeps it, judges it, and has the review ready in the morning.
 #[derive(Debug, Parser)]
-#[command(name = "dawnwatch-server", version)]
+#[command(name = "dawnwatch-server", version, after_help = AFTER_HELP)]
 struct Arguments {
     /// The data directory.
     #[arg(

@@ -40,7 +40,7 @@ enum Verb {
     Label(act::Label),
     /// Gives a host another name; it is found under both
     Rename(act::Rename),
-    /// A host left for good: history stays, it counts no longer and is never silent again; with --erase nothing of it stays
+    /// A host left for good: history stays, it counts no longer and is never silent again; with --erase its name and all that it sent go too
     Retire(act::Retire),
     /// A host that joined is an old one, set up anew: it goes on as that one
     Merge(act::Merge),

@@ -55,7 +55,7 @@ pub(crate) enum Verb {
 pub(crate) enum RoleWord {
     /// Sees everything, changes nothing
     Viewer,
-    /// Also takes incidents and signs reviews off
+    /// Also takes incidents, and labels and renames hosts
     Operator,
     /// Also lets hosts join and leave
     Admin,

@@ -1,4 +1,4 @@
-//! `dawnwatch rules`: the table "condition, severity, wakes whom".
+//! `dawnwatch rules`: the table "severity, wakes whom, condition".
 
 use dawnwatch_proto::api::Rule;
 
@@ -18,16 +18,17 @@ fn table(rules: &[Rule]) -> Table {
     let head = [
         ("rule", Side::Left),
         ("severity", Side::Left),
-        ("condition", Side::Left),
         ("wakes", Side::Left),
+        // The last one is never cut: a condition may be long.
+        ("condition", Side::Left),
     ];
     let mut table = Table::new(&head, "no rules");
     for rule in rules {
         table.row(vec![
             Cell::text(rule.name.as_str()),
             Cell::text(draw::severity(rule.severity)).paint(Paint::of(rule.severity)),
-            Cell::text(rule.condition.as_str()),
             Cell::text(rule.wakes.as_str()),
+            Cell::text(rule.condition.as_str()),
         ]);
     }
     table
@@ -60,9 +61,9 @@ mod tests {
                 "ops by day",
             ),
         ];
-        let want = "RULE       SEVERITY  CONDITION                   WAKES\n\
-                    disk_full  critical  filesystem >= 95 % for 1 m  ops\n\
-                    cpu_busy   warning   CPU >= 95 % for 15 m        ops by day\n";
+        let want = "RULE       SEVERITY  WAKES       CONDITION\n\
+                    disk_full  critical  ops         filesystem >= 95 % for 1 m\n\
+                    cpu_busy   warning   ops by day  CPU >= 95 % for 15 m\n";
         assert_eq!(table(&rules).text(false), want);
     }
 }

@@ -10,7 +10,7 @@ use crate::verb::{incidents, show};
 /// Which incident.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Id of the incident, such as I-318
+    /// Id of the incident, such as I-318, or of a finding, such as L-052
     id: String,
 }
 
