@@ -24,7 +24,7 @@ use crate::event::{Event, time_from_ms};
 use crate::series::limit;
 use crate::tick::{Gap, GapReason, Item, MISSING, Tick};
 use crate::{Malformed, Schema, SchemaId, pb};
-use processes::Table;
+use processes::{AGAIN_BYTES_MAX, Table};
 
 /// Most items in one batch: a backlog travels in messages of some ten KiB.
 pub const ITEMS_MAX: usize = 512;
@@ -164,10 +164,11 @@ impl Encoder {
         )
     }
 
-    /// Whether so many schemas were told that the connection must be made anew.
+    /// Whether so many schemas were told that the connection must be made anew: those of one more batch, and of a heartbeat, would be
+    /// too many.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.given as usize >= SCHEMAS_MAX
+        self.given as usize + SCHEMAS_RECENT >= SCHEMAS_MAX
     }
 
     /// The number of a schema that is in use from here on, and whether the peer must be told.
@@ -197,10 +198,10 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes a schema under its number.
+    /// Takes a schema under its number, which no other one of this connection has: rows are coded against rows of their number.
     ///
     /// # Errors
-    /// [`Malformed`] where it breaks a bound.
+    /// [`Malformed`] where it breaks a bound, or its number is taken.
     pub fn schema(&mut self, message: pb::Schema) -> Result<Schema, Malformed> {
         limit(
             "schemas of a connection",
@@ -209,8 +210,17 @@ impl Decoder {
         )?;
         let number = message.number;
         let schema = Schema::from_pb(message)?;
-        self.schemas
-            .insert(number, (schema.id(), schema.series().len()));
+        let (id, _) = *self
+            .schemas
+            .entry(number)
+            .or_insert((schema.id(), schema.series().len()));
+        if id != schema.id() {
+            let why = format!("{number} is the number of another one");
+            return Err(Malformed::Invalid {
+                what: "schema",
+                why,
+            });
+        }
         Ok(schema)
     }
 
@@ -222,8 +232,9 @@ impl Decoder {
         limit("items of a batch", batch.items.len(), ITEMS_MAX)?;
         let mut seq = batch.first_seq;
         let mut items = Vec::with_capacity(batch.items.len());
+        let mut left = AGAIN_BYTES_MAX;
         for item in batch.items {
-            let item = self.item(item)?;
+            let item = self.item(item, &mut left)?;
             if let Item::Gap(gap) = &item
                 && (gap.from_seq != seq || gap.to_seq < gap.from_seq || gap.to_seq == u64::MAX)
             {
@@ -238,11 +249,11 @@ impl Decoder {
         Ok(items)
     }
 
-    fn item(&mut self, item: pb::Item) -> Result<Item, Malformed> {
+    fn item(&mut self, item: pb::Item, left: &mut usize) -> Result<Item, Malformed> {
         match item.body.ok_or(Malformed::Missing("body of an item"))? {
             pb::item::Body::Tick(tick) => self.tick(tick).map(Item::Tick),
             pb::item::Body::Event(mut event) => {
-                self.table.complete(&mut event)?;
+                self.table.complete(&mut event, left)?;
                 Event::from_pb(event).map(Item::Event)
             }
             pb::item::Body::Gap(gap) => gap_from_pb(&gap).map(Item::Gap),
@@ -472,6 +483,21 @@ mod tests {
         ] {
             assert!(decode_row(&bytes, columns, None).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_taken_is_refused() {
+        let mut decoder = Decoder::default();
+        let (x, y) = (Series::new("x", Kind::Gauge), Series::new("y", Kind::Gauge));
+        let one = Schema::new(vec![x.clone()]);
+        let wider = Schema::new(vec![x, y]);
+        decoder.schema(one.to_pb(1)).unwrap();
+        decoder.tick(row_of(5, true, false)).unwrap();
+        assert!(decoder.schema(wider.to_pb(1)).is_err());
+        assert!(decoder.schema(one.to_pb(1)).is_ok(), "the same again");
+        // Against the base row of one column.
+        assert_eq!(decoder.tick(row_of(1, false, true)).unwrap().row, [6]);
+        assert!(decoder.schema(wider.to_pb(2)).is_ok());
     }
 
     fn row_of(value: i64, base: bool, moves_base: bool) -> pb::Tick {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use dawnwatch_engine::At;
 use dawnwatch_engine::input::Input;
 use dawnwatch_proto::HostId;
-use dawnwatch_segment::{Disk, Log, Options};
+use dawnwatch_segment::{Disk, Log, Options, PAYLOAD_BYTES_MAX};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +45,9 @@ const GROUP_INPUTS: usize = 2_048;
 /// A group that has grown to this many bytes is written: with one more input of the largest kind (10 MiB, 512 rows of 2,000
 /// columns) it still fits one frame.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Most bytes of inputs in a group, with room for stamps in the same frame: what a stream brings beyond it is refused.
+const GROUP_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 1024;
 
 /// Under load the disk is synced at most every so often: four times a second costs little and delays nobody.
 const SYNC_EVERY: Duration = Duration::from_millis(250);
@@ -306,8 +309,9 @@ impl Journal {
             Submit::Rotate(reply) => pending.rotate = Some(reply),
             Submit::Held(host, epochs, reply) => pending.asked.push((host, epochs, reply)),
             Submit::Input(input, reply) => {
-                self.add(*input, pending);
-                pending.replies.extend(reply);
+                if self.add(*input, pending) {
+                    pending.replies.extend(reply);
+                }
             }
             Submit::Stream(input, stream) => self.take_stream(*input, stream, pending),
         }
@@ -324,24 +328,35 @@ impl Journal {
         if let Input::Batch(batch) = &mut input {
             self.held.trim(batch);
             let (host, epoch) = (batch.host, batch.epoch);
-            if !batch.items.is_empty() {
-                self.add(input, pending);
+            if !batch.items.is_empty() && !self.add(input, pending) {
+                // No honest agent brings so much at once: the log must not take it for its own fault.
+                tracing::warn!(%host, "a batch that is larger than a frame of the journal was refused");
+                stream.refuse();
+                return;
             }
             let last = self.held.last(host, epoch);
             pending.acks.push((stream, Some((epoch, last))));
             return;
         }
-        if !known {
-            self.add(input, pending);
+        if known || self.add(input, pending) {
+            pending.acks.push((stream, None));
+        } else {
+            stream.refuse();
         }
-        pending.acks.push((stream, None));
     }
 
-    fn add(&mut self, input: Input, pending: &mut Pending) {
+    /// Takes an input into the group; false where it does not fit.
+    fn add(&mut self, input: Input, pending: &mut Pending) -> bool {
+        let before = pending.bytes.len();
+        pending.bytes = plain::bytes_after(std::mem::take(&mut pending.bytes), &input);
+        if pending.bytes.len() > GROUP_BYTES_MAX {
+            pending.bytes.truncate(before);
+            return false;
+        }
         pending.remember(&self.held, &input);
         self.held.apply(&input);
-        pending.bytes = plain::bytes_after(std::mem::take(&mut pending.bytes), &input);
         pending.inputs.push(input);
+        true
     }
 
     /// Makes the group durable, then tells those who wait and the watch.

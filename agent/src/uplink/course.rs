@@ -155,8 +155,8 @@ impl Course {
         self.live_ms = now.boot_ms;
         self.hears_time(welcome.server_wall_ms, now);
         self.begin_epoch(0);
-        if shared.backlog() > 1 {
-            // The present goes ahead of what waited, also where the server has no room for that.
+        if shared.backlog() > 0 {
+            // The present goes ahead of what waited, also where the server has no room for that; a tick alone may have waited long.
             self.beat(shared, now);
         }
         Ok(welcome)
@@ -223,9 +223,7 @@ impl Course {
             let why = "the server acknowledged nothing for three minutes";
             return Err(End::Later(why.to_owned()));
         }
-        if shared.with_spool(|spool| spool.generation()) != self.generation
-            || self.encoder.is_full()
-        {
+        if shared.with_spool(|spool| spool.generation()) != self.generation {
             return Err(End::Again("the spool began a new epoch".to_owned()));
         }
         while self.outbox.is_empty() && self.window.has_room() {
@@ -233,6 +231,10 @@ impl Course {
             let entries = shared.with_spool(|spool| spool.read(cursor, ITEMS_MAX, BATCH_BYTES_MAX));
             let mut rest = &entries[..];
             while !rest.is_empty() {
+                if self.encoder.is_full() {
+                    let why = "the series changed so often that the server remembers no more";
+                    return Err(End::Again(why.to_owned()));
+                }
                 let (batch, later) = rest.split_at(of_few_schemas(rest));
                 self.push_batch(batch, now);
                 rest = later;
@@ -309,7 +311,9 @@ impl Course {
             tick: None,
             most_ms: self.news_of_time(now),
         };
-        if let Some((tick, schema)) = shared.latest() {
+        if let Some((tick, schema)) = shared.latest()
+            && !self.encoder.is_full()
+        {
             let (announce, tick) = self.encoder.tick(&tick, || Schema::clone(&schema));
             if let Some(schema) = announce {
                 // A server whose disk is full takes no new schema: that this host is alive goes ahead of it.
@@ -395,6 +399,8 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
+    use dawnwatch_proto::wire::Decoder;
+    use dawnwatch_proto::{Kind, Series, Tick};
     use dawnwatch_segment::sim::SimDisk;
 
     use super::*;
@@ -434,10 +440,9 @@ mod tests {
         course.heard(shared, message, now).unwrap();
     }
 
-    #[test]
-    fn what_the_server_said_of_its_time_is_told_back_once() {
+    fn shared() -> Shared {
         let limits = Limits {
-            bytes_max: 1 << 20,
+            bytes_max: 1 << 24,
             items_max: u64::MAX,
         };
         let start = Start {
@@ -446,7 +451,101 @@ mod tests {
         };
         let disk = Arc::new(SimDisk::new(1));
         let spool = Spool::open(disk, Path::new("/spool"), limits, start).unwrap();
-        let shared = Shared::new(spool, None);
+        Shared::new(spool, None)
+    }
+
+    fn begin(shared: &Shared, held: u64) -> Course {
+        let (facts, heartbeat) = (Started::default(), Duration::from_secs(10));
+        let now = at(5_000, 100);
+        let (mut course, _) = Course::begin(shared, &facts, heartbeat, now);
+        let welcome = from_server::Body::Welcome(pb::Welcome {
+            held: vec![held],
+            ..pb::Welcome::default()
+        });
+        course.welcome(shared, Some(said(welcome)), now).unwrap();
+        course
+    }
+
+    /// A tick of a series that no other has.
+    fn own_series(shared: &Shared, number: u64) {
+        let series = vec![Series::new(&format!("disk{number}"), Kind::Gauge)];
+        let schema = Arc::new(Schema::new(series));
+        let tick = Tick {
+            time: sample::time(number),
+            schema: schema.id(),
+            row: vec![1],
+        };
+        shared.tick(tick, &schema);
+    }
+
+    /// Hands all that waits over to a server; the last number that it has then.
+    fn deliver(course: &mut Course, server: &mut Decoder, held: u64) -> u64 {
+        let mut last = held;
+        while let Some(message) = course.next_message() {
+            match message.body.unwrap() {
+                from_agent::Body::Schema(schema) => drop(server.schema(schema).unwrap()),
+                from_agent::Body::Batch(batch) => {
+                    let first = batch.first_seq;
+                    last = first + server.batch(batch).unwrap().len() as u64 - 1;
+                }
+                from_agent::Body::Heartbeat(heartbeat) => {
+                    if let Some(tick) = heartbeat.tick {
+                        server.tick(tick).unwrap();
+                    }
+                }
+                from_agent::Body::Hello(_) => panic!("a second hello"),
+            }
+        }
+        last
+    }
+
+    #[test]
+    fn a_backlog_of_more_series_than_a_connection_may_name_goes_over_several() {
+        let shared = shared();
+        let ticks = 1_500;
+        (1..=ticks).for_each(|number| own_series(&shared, number));
+        let (mut held, mut connections) = (0, 0);
+        let mut ends = Vec::new();
+        while shared.backlog() > 0 {
+            let (mut course, mut server) = (begin(&shared, held), Decoder::default());
+            connections += 1;
+            assert!(connections < 5, "it goes round: {held} held, {ends:?}");
+            let mut filled = Ok(());
+            while filled.is_ok() && shared.backlog() > 0 {
+                filled = course.fill(&shared, at(6_000, 1_100));
+                course.beat(&shared, at(6_000, 1_100));
+                held = deliver(&mut course, &mut server, held);
+                let ack = from_server::Body::Ack(pb::Ack {
+                    seq: held,
+                    ..pb::Ack::default()
+                });
+                course.heard(&shared, said(ack), at(6_000, 1_100)).unwrap();
+            }
+            ends.extend(filled.err());
+        }
+        assert_eq!(held, ticks);
+        assert!(matches!(&ends[..], [End::Again(_)]), "{ends:?}");
+    }
+
+    #[test]
+    fn a_single_tick_that_waited_does_not_go_ahead_of_a_sign_of_life() {
+        let shared = shared();
+        own_series(&shared, 1);
+        let mut course = begin(&shared, 0);
+        course.fill(&shared, at(6_000, 1_100)).unwrap();
+        let first = course.next_message().and_then(|message| message.body);
+        // A server whose disk is full refuses what comes behind it.
+        assert!(
+            matches!(first, Some(from_agent::Body::Heartbeat(_))),
+            "{first:?}"
+        );
+        // Where nothing waits, nothing need be said.
+        assert!(begin(&shared, 1).next_message().is_none());
+    }
+
+    #[test]
+    fn what_the_server_said_of_its_time_is_told_back_once() {
+        let shared = shared();
         let (mut course, _) = Course::begin(
             &shared,
             &Started::default(),

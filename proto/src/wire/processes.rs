@@ -2,8 +2,15 @@
 //! their names and units are most of its bytes.
 //!
 //! A process that the table before had (same number, name and unit) says its place there and how much its memory has grown.
+//! So few bytes may stand for many: what the places of one batch stand for is bounded.
 
+use crate::event::PROCESSES_MAX;
+use crate::series::limit;
 use crate::{Malformed, pb};
+
+/// Most bytes of names and units that the places of one batch may stand for. A batch of nothing but tables of ten processes with names
+/// as long as Linux has them takes less; without a bound four MiB could stand for hundreds of gigabytes.
+pub(super) const AGAIN_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The last table that went over a connection, whole.
 #[derive(Debug, Default)]
@@ -36,14 +43,19 @@ impl Table {
         self.0 = whole;
     }
 
-    /// Completes an event that is a table; any other stays as it is.
+    /// Completes an event that is a table; any other stays as it is. `left` is what the places may still stand for.
     ///
     /// # Errors
-    /// [`Malformed`] where it names a place that the table before does not have.
-    pub(super) fn complete(&mut self, event: &mut pb::Event) -> Result<(), Malformed> {
+    /// [`Malformed`] where it names a place that the table before does not have, or stands for too much.
+    pub(super) fn complete(
+        &mut self,
+        event: &mut pb::Event,
+        left: &mut usize,
+    ) -> Result<(), Malformed> {
         let Some(pb::event::Body::Processes(processes)) = &mut event.body else {
             return Ok(());
         };
+        limit("processes of a table", processes.top.len(), PROCESSES_MAX)?;
         for process in &mut processes.top {
             let Some(at) = usize::try_from(process.again)
                 .unwrap_or(usize::MAX)
@@ -55,6 +67,11 @@ impl Table {
                 .0
                 .get(at)
                 .ok_or(Malformed::Missing("process of an earlier table"))?;
+            let bytes = known.name.len() + known.unit.len();
+            *left = left.checked_sub(bytes).ok_or_else(|| {
+                let why = format!("more than {AGAIN_BYTES_MAX} bytes of names said again");
+                Malformed::Invalid { what: "batch", why }
+            })?;
             *process = pb::Process {
                 cpu_permille: process.cpu_permille,
                 rss_bytes: known.rss_bytes.wrapping_add_signed(process.rss_more),
@@ -100,7 +117,7 @@ mod tests {
             process(1, "postgres", 1 << 30),
             process(700, "java", 1 << 33),
         );
-        let mut sizes = Vec::new();
+        let (mut sizes, mut left) = (Vec::new(), AGAIN_BYTES_MAX);
         for top in [
             vec![a.clone(), b.clone()],
             vec![b.clone(), a.clone()],
@@ -114,7 +131,7 @@ mod tests {
             let mut wire = whole.clone();
             sent.shorten(&mut wire);
             sizes.push((whole.encoded_len(), wire.encoded_len()));
-            heard.complete(&mut wire).unwrap();
+            heard.complete(&mut wire, &mut left).unwrap();
             assert_eq!(wire, whole);
         }
         assert_eq!(sizes[0].0, sizes[0].1, "nothing is known before the first");
@@ -123,19 +140,70 @@ mod tests {
 
     #[test]
     fn a_place_that_is_not_there_is_refused() {
-        let mut table = Table::default();
-        table
-            .complete(&mut event(vec![process(1, "a", 1)]))
-            .unwrap();
+        let (mut table, mut left) = (Table::default(), AGAIN_BYTES_MAX);
+        let mut first = event(vec![process(1, "a", 1)]);
+        table.complete(&mut first, &mut left).unwrap();
         for again in [2, u32::MAX] {
             let unknown = pb::Process {
                 again,
                 ..pb::Process::default()
             };
             assert!(
-                table.complete(&mut event(vec![unknown])).is_err(),
+                table
+                    .complete(&mut event(vec![unknown]), &mut left)
+                    .is_err(),
                 "{again}"
             );
         }
+    }
+
+    /// A message that stands for far more than it weighs, told by a peer that means harm: it costs its stream and no more.
+    #[test]
+    fn few_bytes_that_stand_for_many_are_refused() {
+        let again = |again| pb::Process {
+            again,
+            ..pb::Process::default()
+        };
+        let items = |tables: Vec<Vec<pb::Process>>| {
+            let item = |top| pb::Item {
+                body: Some(pb::item::Body::Event(event(top))),
+            };
+            pb::Batch {
+                first_seq: 1,
+                items: tables.into_iter().map(item).collect(),
+                ..pb::Batch::default()
+            }
+        };
+        // Names as long as an event may have them; a name as long as a message may be; a table as long as one may be.
+        let long = "n".repeat(4 * 1024);
+        let mut many = vec![(1..=64).map(|pid| process(pid, &long, 1)).collect()];
+        many.extend((0..511).map(|_| (1..=64).map(again).collect::<Vec<_>>()));
+        let huge = vec![
+            vec![process(1, &"n".repeat(100_000), 1)],
+            vec![again(1); PROCESSES_MAX],
+        ];
+        let wide = vec![vec![process(1, "a", 1)], vec![again(1); PROCESSES_MAX + 1]];
+        for tables in [many, huge, wide] {
+            let refused = crate::wire::Decoder::default().batch(items(tables));
+            assert!(
+                matches!(
+                    refused,
+                    Err(Malformed::Invalid { .. } | Malformed::OverLimit { .. })
+                ),
+                "{refused:?}"
+            );
+        }
+        // A batch of nothing but tables, ten processes each, with names of 15 bytes and units of 255.
+        let unit = "u".repeat(255);
+        let whole = |pid| pb::Process {
+            unit: unit.clone(),
+            ..process(pid, "123456789012345", 1)
+        };
+        let mut honest = vec![(1..=10).map(whole).collect::<Vec<_>>()];
+        honest.extend((0..511).map(|_| (1..=10).map(again).collect::<Vec<_>>()));
+        let items = crate::wire::Decoder::default()
+            .batch(items(honest))
+            .unwrap();
+        assert_eq!(items.len(), 512);
     }
 }

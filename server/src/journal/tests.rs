@@ -356,3 +356,39 @@ fn many_large_batches_make_frames_that_fit() {
     ended.unwrap();
     assert!(groups.len() >= 5 && groups.iter().all(|w| w.bytes < 16 << 20));
 }
+
+/// Bytes that stand for more than a frame holds, from a peer that means harm: its stream ends, and the journal goes on.
+#[test]
+fn a_batch_that_fits_no_frame_costs_its_stream_alone() {
+    let disk = SimDisk::new(1);
+    let ((harmful, mut hears), (other, mut hears_too)) = (Stream::new(), Stream::new());
+    let row = vec![i64::MAX; 2_000];
+    let (time, schema) = (Timestamp::UNIX_EPOCH, SchemaId(1));
+    let item = Item::Tick(Tick { time, schema, row });
+    let huge = batch(1, vec![item; 900]);
+    let whole = Batch {
+        host: HostId(8),
+        ..batch(1, vec![tick(1)])
+    };
+    let of = |batch, stream: &Arc<Stream>| {
+        Submit::Stream(Box::new(Input::Batch(batch)), Arc::clone(stream))
+    };
+    // What comes behind it on the same stream is refused as well: its numbers would count as held.
+    let behind = batch(901, vec![tick(901)]);
+    let submits = vec![of(huge, &harmful), of(behind, &harmful), of(whole, &other)];
+    let stage = start(&disk, submits);
+    assert_eq!(hears.blocking_recv(), Some(Err(Full)));
+    assert_eq!(hears_too.blocking_recv(), Some(Ok((EPOCH, 1))));
+    let (ended, groups) = stage.stop();
+    ended.unwrap();
+    let inputs = groups.iter().flat_map(|written| &written.group.inputs);
+    let hosts: Vec<HostId> = inputs
+        .map(|input| {
+            let Input::Batch(batch) = input else {
+                panic!("{input:?}");
+            };
+            batch.host
+        })
+        .collect();
+    assert_eq!(hosts, [HostId(8)]);
+}
