@@ -344,7 +344,46 @@ pub fn wire() -> Vec<Vec<u8>> {
         }),
     ];
     let answer = |body| pb::FromServer { body: Some(body) }.encode_to_vec();
-    [stream].into_iter().chain(answers.map(answer)).collect()
+    let streams = [stream, restless()].into_iter();
+    streams.chain(answers.map(answer)).collect()
+}
+
+/// The stream of a host whose series come and go, and whose processes stay.
+fn restless() -> Vec<u8> {
+    let mut encoder = dawnwatch_proto::wire::Encoder::default();
+    let mut stream = Vec::new();
+    let mut say = |body| {
+        let message = pb::FromAgent { body: Some(body) };
+        stream.extend(message.encode_length_delimited_to_vec());
+    };
+    let slim = Schema::new(vec![Series::new("node_load1", Kind::Gauge)]);
+    for i in 0..6 {
+        let (wide, is_slim) = (tick(i), i % 2 == 1);
+        let tick = if is_slim {
+            Tick {
+                schema: slim.id(),
+                row: vec![i],
+                ..wide
+            }
+        } else {
+            wide
+        };
+        let schema = || if is_slim { slim.clone() } else { schema() };
+        let (announced, tick) = encoder.item(&Item::Tick(tick), schema);
+        let table = events().into_iter().map(Item::Event);
+        let table = table.map(|event| encoder.item(&event, schema).1);
+        let items: Vec<pb::Item> = [tick].into_iter().chain(table).collect();
+        announced
+            .into_iter()
+            .for_each(|schema| say(from_agent::Body::Schema(schema)));
+        say(from_agent::Body::Batch(pb::Batch {
+            epoch: 0,
+            first_seq: 1 + u64::try_from(i).expect("a few") * items.len() as u64,
+            items,
+            most_ms: None,
+        }));
+    }
+    stream
 }
 
 /// Lines that the server might have printed.

@@ -16,6 +16,9 @@ use prost::Message;
 /// Messages of one stream: a schema of a few bytes a column makes each tick of two bytes as wide.
 const MESSAGES_MAX: usize = 64;
 
+/// Bytes of names that a batch may stand for beyond its own: what is promised of the decoder, with room for numbers and lengths.
+const AGAIN_BYTES_MAX: usize = 3 * 1024 * 1024;
+
 /// Mistakes of a list of hosts that may be told: the bound, and those of the row at which it was passed.
 const MISTAKES_MAX: usize = 20 + 10;
 
@@ -46,7 +49,11 @@ pub fn wire(data: &[u8]) {
                     .map(|schema| drop(schemas.insert(schema.id(), schema)))
             }
             Some(from_agent::Body::Batch(batch)) => {
-                decoder.batch(batch).map(|items| said.extend(items))
+                let most = batch.encoded_len() + AGAIN_BYTES_MAX;
+                decoder.batch(batch).map(|items| {
+                    assert!(bytes_of_events(&items) <= most, "few bytes stand for many");
+                    said.extend(items);
+                })
             }
             Some(from_agent::Body::Heartbeat(beat)) => beat.tick.map_or(Ok(()), |tick| {
                 decoder.tick(tick).map(|tick| said.push(Item::Tick(tick)))
@@ -58,6 +65,14 @@ pub fn wire(data: &[u8]) {
         }
     }
     say_again(&schemas, said);
+}
+
+fn bytes_of_events(items: &[Item]) -> usize {
+    let bytes = |item: &Item| match item {
+        Item::Event(event) => event.to_pb().encoded_len(),
+        Item::Tick(_) | Item::Gap(_) => 0,
+    };
+    items.iter().map(bytes).sum()
 }
 
 /// What was heard is heard the same when it is said again.
