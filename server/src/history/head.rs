@@ -78,20 +78,34 @@ pub struct HostRows {
 }
 
 impl HostRows {
-    fn push(&mut self, row: Row) {
+    /// Takes a row in; the bytes of the block that earlier ones were folded into, if they were.
+    fn push(&mut self, row: Row) -> usize {
+        let mut folded = 0;
         let other = self.raw.first().is_some_and(|first| {
             first.schema != row.schema || first.values.len() != row.values.len()
         });
         if other || self.raw.len() >= RAW_ROWS {
-            self.fold();
+            folded = self.fold();
         }
         self.latest = Some(row.schema);
         self.raw.push(row);
+        folded
     }
 
-    fn fold(&mut self) {
-        self.minis.extend(Mini::of(&self.raw, Effort::Quick));
+    fn fold(&mut self) -> usize {
+        let mini = Mini::of(&self.raw, Effort::Quick);
+        let bytes = mini.as_ref().map_or(0, |mini| mini.bytes.len());
+        self.minis.extend(mini);
         self.raw.clear();
+        bytes
+    }
+
+    /// Bytes of its blocks and events.
+    fn bytes(&self) -> Bytes {
+        Bytes {
+            rows: self.minis.iter().map(|mini| mini.bytes.len()).sum(),
+            events: self.events.iter().map(|event| event.bytes.len()).sum(),
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -99,24 +113,33 @@ impl HostRows {
     }
 }
 
+/// How much is held and not being sealed. The latest rows of each host are not counted: they are as many as there are hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Bytes of mini blocks.
+    pub rows: usize,
+    /// Bytes of events.
+    pub events: usize,
+}
+
 /// What came in since the last sealing, and what is being sealed.
 #[derive(Debug, Default)]
 pub struct Head {
     hosts: BTreeMap<HostId, HostRows>,
     sealing: Arc<BTreeMap<HostId, HostRows>>,
-    /// Bytes of the events of `hosts`.
-    event_bytes: usize,
+    /// Of `hosts`.
+    bytes: Bytes,
 }
 
 impl Head {
     /// Takes a row in.
     pub fn push(&mut self, host: HostId, row: Row) {
-        self.hosts.entry(host).or_default().push(row);
+        self.bytes.rows += self.hosts.entry(host).or_default().push(row);
     }
 
     /// Takes an event in.
     pub fn push_event(&mut self, host: HostId, event: EventRow) {
-        self.event_bytes += event.bytes.len();
+        self.bytes.events += event.bytes.len();
         self.hosts.entry(host).or_default().events.push(event);
     }
 
@@ -126,13 +149,13 @@ impl Head {
         if self.sealing.contains_key(&host) {
             Arc::make_mut(&mut self.sealing).remove(&host);
         }
-        self.event_bytes = bytes_of(&self.hosts);
+        self.bytes = bytes_of(&self.hosts);
     }
 
-    /// Bytes of the events that are held and not being sealed.
+    /// How much is held and not being sealed.
     #[must_use]
-    pub fn event_bytes(&self) -> usize {
-        self.event_bytes
+    pub fn bytes(&self) -> Bytes {
+        self.bytes
     }
 
     /// A copy of all events that are held of a host, or of all; cheap, their bytes are shared.
@@ -217,7 +240,7 @@ impl Head {
             sealing.insert(*host, taken);
         }
         self.sealing = Arc::new(sealing);
-        self.event_bytes = 0;
+        self.bytes = Bytes::default();
         Arc::clone(&self.sealing)
     }
 
@@ -236,7 +259,7 @@ impl Head {
             rows.events.append(&mut later.events);
             later.events = rows.events;
         }
-        self.event_bytes = bytes_of(&self.hosts);
+        self.bytes = bytes_of(&self.hosts);
     }
 
     /// All rows in a form that a checkpoint keeps.
@@ -271,16 +294,21 @@ impl Head {
             rows.events.retain(|event| event.position > through);
         }
         Ok(Head {
-            event_bytes: bytes_of(&hosts),
+            bytes: bytes_of(&hosts),
             hosts,
             sealing: Arc::default(),
         })
     }
 }
 
-fn bytes_of(hosts: &BTreeMap<HostId, HostRows>) -> usize {
-    let events = hosts.values().flat_map(|rows| &rows.events);
-    events.map(|event| event.bytes.len()).sum()
+fn bytes_of(hosts: &BTreeMap<HostId, HostRows>) -> Bytes {
+    hosts
+        .values()
+        .map(HostRows::bytes)
+        .fold(Bytes::default(), |all, one| Bytes {
+            rows: all.rows + one.rows,
+            events: all.events + one.events,
+        })
 }
 
 #[cfg(test)]
@@ -333,6 +361,30 @@ mod tests {
         let _ = head.begin_seal();
         head.end_seal();
         assert_eq!(times(&head, host), [0i64; 0]);
+    }
+
+    #[test]
+    fn how_much_it_holds_is_known_whatever_becomes_of_it() {
+        let (host, other) = (HostId(1), HostId(2));
+        let mut head = Head::default();
+        let counted = |head: &Head| {
+            assert_eq!(head.bytes(), bytes_of(&head.hosts));
+            head.bytes()
+        };
+        for i in 1..=150 {
+            head.push(host, row(i, 1 + i / 100));
+            head.push(other, row(i, 1));
+            counted(&head);
+        }
+        let bytes = counted(&head);
+        assert!(bytes.rows > 0, "{bytes:?}");
+        assert!(counted(&Head::restore(&head.save(), 0).unwrap()).rows > bytes.rows);
+        let _ = head.begin_seal();
+        assert_eq!(counted(&head), Bytes::default());
+        head.undo_seal();
+        assert!(counted(&head).rows > bytes.rows, "what was raw is folded");
+        head.erase(other);
+        counted(&head);
     }
 
     #[test]
