@@ -17,13 +17,14 @@ use dawnwatch_proto::pb::telemetry_server::Telemetry;
 use dawnwatch_proto::pb::{self, from_agent, from_server};
 use dawnwatch_proto::probe::Target;
 use dawnwatch_proto::{HostId, MESSAGE_BYTES_MAX};
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
 use crate::identity::{Identity, Peer, Proven};
-use crate::journal::{self, Full, Heard, Submit};
+use crate::journal::{self, Full, Heard, Room, Submit};
 use crate::published::Published;
 use crate::targets::Targets;
 use crate::vitals::Gauges;
@@ -55,6 +56,7 @@ struct Shared {
     identity: Arc<Identity>,
     published: Arc<Published>,
     journal: mpsc::Sender<Submit>,
+    room: Room,
     targets: Arc<Targets>,
     clock: Clock,
     sessions: Mutex<BTreeMap<HostId, (u64, oneshot::Sender<()>)>>,
@@ -84,6 +86,7 @@ impl Ingest {
                 identity,
                 published,
                 journal,
+                room: Room::default(),
                 targets,
                 clock: Clock,
                 sessions,
@@ -300,8 +303,12 @@ impl Session<'_> {
     }
 
     async fn take(&mut self, message: pb::FromAgent) -> Result<(), Status> {
+        let bytes = message.encoded_len();
         let submit = match self.talk.take(message, self.shared.clock.wall())? {
-            Some(Took::Ordered(input)) => Submit::Stream(Box::new(input), Arc::clone(&self.stream)),
+            Some(Took::Ordered(input)) => {
+                let taken = self.shared.room.take(&input, bytes).await;
+                Submit::Stream(Box::new(input), Arc::clone(&self.stream), taken)
+            }
             Some(Took::Beside(input)) => Submit::Input(Box::new(input), None),
             None => return Ok(()),
         };

@@ -6,9 +6,10 @@
 //! Frame payload: version u8, then the postcard form of [`Group`].
 
 mod held;
+mod pending;
+mod room;
 mod stream;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use dawnwatch_engine::At;
 use dawnwatch_engine::input::Input;
 use dawnwatch_proto::HostId;
-use dawnwatch_segment::{Disk, Log, Options, PAYLOAD_BYTES_MAX};
+use dawnwatch_segment::{Disk, Log, Options};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -29,7 +30,9 @@ use crate::reserve::Reserve;
 use crate::vitals::Gauges;
 
 pub use held::Held;
-use held::Kept;
+use pending::{GROUP_BYTES_MAX, Pending};
+use room::row_bytes;
+pub use room::{Room, Taken};
 pub use stream::{Full, Heard, Stream};
 
 /// Inputs that may wait for the journal: a full channel slows the streams, which the agents' spools absorb.
@@ -38,16 +41,6 @@ pub const QUEUE: usize = 512;
 
 /// Groups that may wait for the watch: judging may lag behind this far before taking in slows down.
 pub const GROUPS: usize = 16;
-
-/// Most inputs in one group: bounds the frame and the time to the next acknowledgement.
-const GROUP_INPUTS: usize = 2_048;
-
-/// A group that has grown to this many bytes is written: with one more input of the largest kind (10 MiB, 512 rows of 2,000
-/// columns) it still fits one frame.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
-
-/// Most bytes of inputs in a group, with room for stamps in the same frame: what a stream brings beyond it is refused.
-const GROUP_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 1024;
 
 /// Under load the disk is synced at most every so often: four times a second costs little and delays nobody.
 const SYNC_EVERY: Duration = Duration::from_millis(250);
@@ -113,8 +106,9 @@ impl Group {
 pub enum Submit {
     /// An input; the reply says that it is durable.
     Input(Box<Input>, Option<oneshot::Sender<Result<(), Full>>>),
-    /// A schema or a batch that a stream brought; what becomes of it is told to the stream.
-    Stream(Box<Input>, Arc<Stream>),
+    /// A schema or a batch that a stream brought; what becomes of it is told to the stream. Its room in the queue is given back when
+    /// it is taken.
+    Stream(Box<Input>, Arc<Stream>, Taken),
     /// What is held of these epochs, after everything submitted before.
     Held(HostId, Vec<u64>, oneshot::Sender<Vec<u64>>),
     /// Begin a segment after what has come in, so that what came before it goes as a whole.
@@ -313,7 +307,7 @@ impl Journal {
                     pending.replies.extend(reply);
                 }
             }
-            Submit::Stream(input, stream) => self.take_stream(*input, stream, pending),
+            Submit::Stream(input, stream, _room) => self.take_stream(*input, stream, pending),
         }
         false
     }
@@ -354,6 +348,7 @@ impl Journal {
             return false;
         }
         pending.remember(&self.held, &input);
+        pending.row_bytes += row_bytes(&input);
         self.held.apply(&input);
         pending.inputs.push(input);
         true
@@ -444,54 +439,6 @@ impl Journal {
             }
             done => done,
         }
-    }
-}
-
-/// A stream that brought something, and what can be acknowledged once it is durable.
-type Ack = (Arc<Stream>, Option<(u64, u64)>);
-
-/// A group in the making.
-#[derive(Debug, Default)]
-struct Pending {
-    /// Somebody waits for a segment to begin after this group.
-    rotate: Option<oneshot::Sender<()>>,
-    inputs: Vec<Input>,
-    /// The inputs in postcard form, one after the other.
-    bytes: Vec<u8>,
-    /// What was held of each host before this group, for a disk that turns out full.
-    undo: BTreeMap<HostId, Kept>,
-    replies: Vec<oneshot::Sender<Result<(), Full>>>,
-    acks: Vec<Ack>,
-    /// Who wants to know what is held.
-    asked: Vec<(HostId, Vec<u64>, oneshot::Sender<Vec<u64>>)>,
-}
-
-impl Pending {
-    fn is_full(&self) -> bool {
-        self.inputs.len() >= GROUP_INPUTS
-            || self.bytes.len() >= GROUP_BYTES
-            || self.acks.len() + self.asked.len() >= GROUP_INPUTS
-    }
-
-    fn remember(&mut self, held: &Held, input: &Input) {
-        let host = match input {
-            Input::Batch(batch) => batch.host,
-            Input::Schema { host, .. } => *host,
-            Input::Config(_)
-            | Input::Started(_)
-            | Input::ClockStep { .. }
-            | Input::Host(_)
-            | Input::Heartbeat(_)
-            | Input::Tick
-            | Input::Order(_)
-            | Input::Delivered(_)
-            | Input::Server(_)
-            | Input::Named(_)
-            | Input::Vitals(_)
-            | Input::Twice(_)
-            | Input::Restored(_) => return,
-        };
-        self.undo.entry(host).or_insert_with(|| held.keep(host));
     }
 }
 

@@ -211,7 +211,7 @@ impl Stage {
 
 fn bring(stream: &Arc<Stream>, seq: u64) -> Submit {
     let input = Input::Batch(batch(seq, vec![tick(seq)]));
-    Submit::Stream(Box::new(input), Arc::clone(stream))
+    Submit::Stream(Box::new(input), Arc::clone(stream), None)
 }
 
 /// What is on the disk.
@@ -289,7 +289,11 @@ fn a_full_disk_refuses_takes_back_and_goes_on() {
     let schema = Schema::new(vec![Series::new("up", Kind::Gauge)]);
     let announce = |stream: &Arc<Stream>| {
         let (host, schema) = (HOST, schema.clone());
-        Submit::Stream(Box::new(Input::Schema { host, schema }), Arc::clone(stream))
+        Submit::Stream(
+            Box::new(Input::Schema { host, schema }),
+            Arc::clone(stream),
+            None,
+        )
     };
 
     disk.fail_nth(Call::Write, 1, Failure::Enospc);
@@ -347,6 +351,7 @@ fn many_large_batches_make_frames_that_fit() {
         Submit::Stream(
             Box::new(Input::Batch(batch(seq, vec![item; 100]))),
             Arc::clone(&stream),
+            None,
         )
     };
     // 2 MB each: together far over what one frame may hold.
@@ -371,7 +376,7 @@ fn a_batch_that_fits_no_frame_costs_its_stream_alone() {
         ..batch(1, vec![tick(1)])
     };
     let of = |batch, stream: &Arc<Stream>| {
-        Submit::Stream(Box::new(Input::Batch(batch)), Arc::clone(stream))
+        Submit::Stream(Box::new(Input::Batch(batch)), Arc::clone(stream), None)
     };
     // What comes behind it on the same stream is refused as well: its numbers would count as held.
     let behind = batch(901, vec![tick(901)]);
@@ -391,4 +396,27 @@ fn a_batch_that_fits_no_frame_costs_its_stream_alone() {
         })
         .collect();
     assert_eq!(hosts, [HostId(8)]);
+}
+
+/// Rows of which thousands come in a few bytes: a group of them is written before it takes much memory.
+#[test]
+fn groups_of_rows_that_are_small_on_disk_are_bound_by_memory() {
+    let disk = SimDisk::new(1);
+    let (stream, mut hears) = Stream::new();
+    let flat = |seq: u64| {
+        let row = vec![0; 2_000];
+        let (time, schema) = (Timestamp::UNIX_EPOCH, SchemaId(1));
+        let item = Item::Tick(Tick { time, schema, row });
+        let input = Box::new(Input::Batch(batch(seq, vec![item; 512])));
+        Submit::Stream(input, Arc::clone(&stream), None)
+    };
+    let stage = start(&disk, (0..9).map(|i| flat(1 + i * 512)).collect());
+    while hears.blocking_recv() != Some(Ok((EPOCH, 9 * 512))) {}
+    let (ended, groups) = stage.stop();
+    ended.unwrap();
+    let most = groups
+        .iter()
+        .map(|written| written.group.inputs.len())
+        .max();
+    assert!(most.is_some_and(|most| (2..=3).contains(&most)), "{most:?}");
 }

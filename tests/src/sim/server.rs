@@ -290,7 +290,7 @@ impl Server {
                 if self.lie == Lie::GapForgotten {
                     forget_gaps(&mut input);
                 }
-                let submit = Submit::Stream(Box::new(input), Arc::clone(&session.stream));
+                let submit = Submit::Stream(Box::new(input), Arc::clone(&session.stream), None);
                 life.inbox.push(submit);
             }
             Some(Took::Beside(input)) => life.inbox.push(Submit::Input(Box::new(input), None)),
