@@ -8,9 +8,10 @@
 //! - A kill loses nothing (items are with the system at once), a power cut at most what was not synced. An epoch is never
 //!   continued by another run: numbers that a power cut took back are not given out twice.
 //! - Over its bound the spool drops whole segments, oldest first; their events and the count of their ticks go to `kept`.
-//! - What cannot be read back is a gap over its numbers, between the times of its neighbours. Not counted is what nothing
-//!   on the disk knows of any more: the tail of a segment that is damaged to its very end, and epochs that only `kept` and
-//!   its copy had, where both are damaged.
+//! - What cannot be read back is a gap over its numbers, between the times of its neighbours: at once where a checksum
+//!   says so, after minutes where the disk says nothing (`unreadable`). Not counted is what nothing on the disk knows of
+//!   any more: the tail of a segment that is damaged to its very end, and epochs that only `kept` and its copy had, where
+//!   both are damaged.
 //! - What the disk does not take is counted and told as a gap of one number as soon as it takes something again. The
 //!   count lives in memory: a kill during a full disk loses it, and the unclean start is what the server sees instead.
 //! - After a failed sync the log is opened anew under a new epoch: nothing is ever synced twice.
@@ -24,23 +25,26 @@ mod lost;
 mod read;
 mod record;
 mod sync;
+mod unreadable;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dawnwatch_proto::{Event, EventBody, GapReason, Item, Schema, Tick};
+use dawnwatch_proto::{Event, EventBody, Gap, GapReason, Item, Schema, Tick};
 use dawnwatch_segment::{Disk, Error, Log, Options};
 use jiff::Timestamp;
 
+use bound::EPOCHS_MAX;
 use epoch::{Epoch, next_id, note, strays, table};
 use kept::Kept;
-use lost::{Losses, Lost};
+use lost::Losses;
 pub use read::Cursor;
 pub use record::Entry;
 use record::{Writer, times};
 use sync::Unsynced;
 pub use sync::{Synced, Syncing};
+use unreadable::Unreadable;
 
 /// Marks the spool's segments.
 const KIND: [u8; 4] = *b"SPOL";
@@ -106,6 +110,13 @@ pub struct Spool {
     /// Time of the newest item, or of the start.
     newest: Timestamp,
     unsynced: Unsynced,
+    unreadable: Unreadable,
+    /// Segments that nobody owns and that were not told yet: their last position, and what they count.
+    strays: Option<(u64, Gap)>,
+    /// Up to here they were told.
+    strays_told: u64,
+    /// Whether the bounds hold but for a segment that cannot be read at the moment.
+    put_off: bool,
     /// Id of the epoch that the next opening begins.
     next_id: u64,
     /// Position at the first opening, before anything of this run.
@@ -141,6 +152,10 @@ impl Spool {
             pending: VecDeque::new(),
             newest: start.at,
             unsynced: Unsynced::since(start.at),
+            unreadable: Unreadable::default(),
+            strays: None,
+            strays_told: 0,
+            put_off: false,
             next_id: start.id,
             found: None,
             generation: 0,
@@ -159,6 +174,7 @@ impl Spool {
             Ok(()) => {
                 spool.last_stop_clean = spool.ends_with_goodbye();
                 spool.enforce();
+                spool.keep_bounds();
                 Ok(spool)
             }
         }
@@ -186,7 +202,8 @@ impl Spool {
         self.generation
     }
 
-    /// The epochs that hold something the server may not have, oldest first, and the one under way.
+    /// The epochs that hold something the server may not have, oldest first, and the one under way; no more than one hello
+    /// may name.
     #[must_use]
     pub fn epochs(&self) -> Vec<EpochSpan> {
         let last = self.epochs.len().saturating_sub(1);
@@ -201,7 +218,10 @@ impl Spool {
                 first_seq: e.first - e.base,
                 last_seq: e.last_seq(),
             });
-        spans.collect()
+        let mut spans: Vec<EpochSpan> = spans.collect();
+        // The oldest ones wait until the disk takes their count: the server would refuse to be told of more.
+        spans.drain(..spans.len().saturating_sub(EPOCHS_MAX));
+        spans
     }
 
     /// Last sequence number of an epoch, 0 where it is gone or empty.
@@ -243,8 +263,14 @@ impl Spool {
 
     fn append(&mut self, item: Item, schema: Option<&Arc<Schema>>) {
         self.newest = times(&item).1;
+        if matches!(item, Item::Tick(_)) {
+            self.unreadable.tick();
+        }
         match self.write(&item, schema) {
-            Ok(()) => self.failing = false,
+            Ok(()) => {
+                self.failing = false;
+                self.keep_bounds();
+            }
             Err(error) => {
                 if let Some(error) = error {
                     self.failed(&error);
@@ -375,7 +401,7 @@ impl Spool {
         if let Some(hidden) = self.unsynced.hidden(is_lost) {
             self.losses.count(hidden, GapReason::DiskFull);
         }
-        self.count_strays(&mut log)?;
+        self.find_strays(&log);
         self.found = self.found.or(Some(base));
         self.log = Some(log);
         self.unsynced = Unsynced::since(self.newest);
@@ -385,21 +411,28 @@ impl Spool {
         Ok(())
     }
 
-    /// Counts segments of which nobody knows whose they were, and removes them, so that they are counted once.
-    fn count_strays(&mut self, log: &mut Log) -> Result<(), Error> {
+    /// Finds segments of which nobody knows whose they were, to be told and removed. Nothing is counted here: opening may fail, and
+    /// is tried again.
+    fn find_strays(&mut self, log: &Log) {
         let Some((first, last)) = strays(&self.epochs, log) else {
-            return Ok(());
+            return;
         };
+        if self.strays.is_some() || last <= self.strays_told {
+            return;
+        }
+        let first = first.max(self.strays_told + 1);
         let began = self.epochs.first().and_then(|epoch| epoch.began);
         let time = began.unwrap_or(self.newest);
-        let lost = Lost {
-            ticks: last - first + 1,
-            events: 0,
+        let gap = Gap {
+            from_seq: first,
+            to_seq: last,
             from: time,
             to: time,
+            ticks: last - first + 1,
+            events: 0,
+            reason: GapReason::SpoolDamaged,
         };
-        self.losses.count(lost, GapReason::SpoolDamaged);
-        log.release(last + 1).map(|_| ())
+        self.strays = Some((last, gap));
     }
 
     /// Whether the newest item of earlier runs is a goodbye.
@@ -416,6 +449,8 @@ impl Spool {
     }
 }
 
+#[cfg(test)]
+mod flaky;
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]

@@ -56,10 +56,12 @@ struct Part {
 }
 
 /// What is kept of dropped segments, oldest epoch first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Kept {
     parts: Vec<Part>,
     bytes: u64,
+    /// Whether the disk did not take it as it is.
+    is_unsaved: bool,
 }
 
 impl Kept {
@@ -82,13 +84,20 @@ impl Kept {
     pub(super) fn save(&mut self, disk: &dyn Disk, dir: &Path) -> bool {
         let bytes = self.encode();
         self.bytes = bytes.len() as u64;
+        self.is_unsaved = true;
         for name in NAMES {
             if let Err(error) = write(disk, dir, name, &bytes) {
                 tracing::debug!(%error, "the events of a dropped segment are not on disk");
                 return false;
             }
         }
+        self.is_unsaved = false;
         true
+    }
+
+    /// Whether the disk did not take it when it was saved last.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.is_unsaved
     }
 
     /// Forgets everything.
@@ -185,22 +194,16 @@ impl Kept {
         }
     }
 
-    /// Bounds the file: the oldest events become counted gaps too.
+    /// Bounds the file: the oldest events become counted gaps too. Gaps that count more than their numbers stay by themselves,
+    /// as long as that is enough.
     pub(super) fn cut(&mut self, bytes_max: u64) {
-        while self.encode().len() as u64 > bytes_max {
-            let Some(part) = self.parts.iter_mut().find(|part| part.items.len() > 1) else {
-                return;
-            };
-            let half = part.items.len().div_ceil(2).max(2);
-            let rest = part.items.split_off(half);
-            let gap = part
-                .items
-                .drain(..)
-                .map(|(seq, item)| as_gap(seq, item))
-                .reduce(join);
-            part.items
-                .extend(gap.map(|gap| (gap.from_seq, Item::Gap(gap))));
-            part.items.extend(rest);
+        for is_last_resort in [false, true] {
+            while self.encode().len() as u64 > bytes_max {
+                let mut parts = self.parts.iter_mut();
+                if !parts.any(|part| part.join_oldest(is_last_resort)) {
+                    break;
+                }
+            }
         }
     }
 
@@ -239,6 +242,7 @@ impl Kept {
         let mut kept = Kept {
             parts: Vec::new(),
             bytes: bytes.len() as u64,
+            is_unsaved: false,
         };
         for epoch in File::decode(body).ok()?.epochs {
             let mut part = Part {
@@ -283,6 +287,45 @@ impl Part {
         }
         self.items.push((seq, item));
     }
+
+    /// Joins the older half of the items as gaps, or more of them where that half is joined already. Whether that changed any.
+    fn join_oldest(&mut self, joins_all: bool) -> bool {
+        let len = self.items.len();
+        if len < 2 {
+            return false;
+        }
+        let mut left = len / 2;
+        loop {
+            if self.join_first((len - left).max(2), joins_all) {
+                return true;
+            }
+            if left == 0 {
+                return false;
+            }
+            left /= 2;
+        }
+    }
+
+    /// Joins so many of the oldest items.
+    fn join_first(&mut self, count: usize, joins_all: bool) -> bool {
+        let rest = self.items.split_off(count);
+        let mut is_changed = false;
+        for (seq, item) in std::mem::take(&mut self.items) {
+            is_changed |= !matches!(item, Item::Gap(_));
+            let gap = as_gap(seq, item);
+            match self.items.last_mut() {
+                Some((_, Item::Gap(last)))
+                    if joins_all || (excess(last) == 0 && excess(&gap) == 0) =>
+                {
+                    *last = join(last.clone(), gap);
+                    is_changed = true;
+                }
+                Some(_) | None => self.items.push((seq, Item::Gap(gap))),
+            }
+        }
+        self.items.extend(rest);
+        is_changed
+    }
 }
 
 /// Whether each number of a gap was a tick, so that a part of it is counted exactly.
@@ -290,14 +333,20 @@ fn is_of_ticks(gap: &Gap) -> bool {
     gap.events == 0 && gap.ticks == gap.to_seq - gap.from_seq + 1
 }
 
-/// The gap from a number on.
+/// How many items a gap counts beyond its numbers: what a full disk lost is told under one number.
+fn excess(gap: &Gap) -> u64 {
+    let items = gap.ticks.saturating_add(gap.events);
+    items.saturating_sub(gap.to_seq - gap.from_seq + 1)
+}
+
+/// The gap from a number on. What it counts beyond its numbers may be there or before: twice is better than not at all.
 fn shorten(gap: &Gap, from_seq: u64) -> Gap {
     let mut gap = gap.clone();
     if gap.from_seq < from_seq {
+        let most = excess(&gap).saturating_add(gap.to_seq - from_seq + 1);
         gap.from_seq = from_seq;
-        let width = gap.to_seq - from_seq + 1;
-        gap.events = gap.events.min(width);
-        gap.ticks = gap.ticks.min(width - gap.events);
+        gap.events = gap.events.min(most);
+        gap.ticks = gap.ticks.min(most - gap.events);
     }
     gap
 }
@@ -322,7 +371,7 @@ fn one(seq: u64, ticks: u64, events: u64, time: jiff::Timestamp) -> Gap {
     }
 }
 
-fn join(a: Gap, b: Gap) -> Gap {
+pub(super) fn join(a: Gap, b: Gap) -> Gap {
     Gap {
         from_seq: a.from_seq,
         to_seq: b.to_seq,
@@ -455,6 +504,46 @@ mod tests {
         let gone = kept.forget(7).unwrap();
         assert_eq!((gone.ticks, gone.events), (90, 10));
         assert_eq!((gone.from, gone.to), (sample::time(1), sample::time(100)));
+    }
+
+    /// What a full disk lost is a gap of one number that counts many: the server may hold the numbers before it, or it too.
+    #[test]
+    fn what_a_full_disk_lost_stays_counted_where_the_server_holds_a_part() {
+        let mut kept = Kept::default();
+        for seq in 1..=30 {
+            let item = match seq {
+                10 => Item::Gap(Gap {
+                    reason: GapReason::DiskFull,
+                    ..one(10, 1_000, 0, sample::time(10))
+                }),
+                _ if seq % 2 == 0 => sample::event(seq),
+                _ => Item::Tick(sample::tick(seq).0),
+            };
+            let entry = Entry {
+                seq,
+                item,
+                schema: None,
+                bytes: 0,
+            };
+            kept.add(7, 40, entry, GapReason::SpoolFull);
+        }
+        let left = |kept: &Kept, from| {
+            let (ticks, events) = counts(&kept.entries(7, from));
+            ticks + events
+        };
+        let want = |from| 31 - from + if from <= 10 { 999 } else { 0 };
+        kept.cut(200);
+        assert!(kept.encode().len() <= 200);
+        for from in 1..=30 {
+            assert_eq!(left(&kept, from), want(from), "from {from}");
+        }
+        // Where even that is too much, nothing that the server lacks goes uncounted.
+        kept.cut(0);
+        assert_eq!(kept.entries(7, 1).len(), 1);
+        assert_eq!(left(&kept, 1), want(1));
+        for from in 2..=30 {
+            assert!(left(&kept, from) >= want(from), "from {from}");
+        }
     }
 
     #[test]

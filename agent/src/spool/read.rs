@@ -10,9 +10,6 @@ use super::epoch::Epoch;
 use super::record::Parser;
 use super::{Entry, Spool};
 
-/// Times that reading at one place may fail before it counts as damage: a disk may have a bad moment.
-const TRIES: u32 = 3;
-
 /// What a gap takes up on the wire, about.
 const GAP_BYTES: usize = 32;
 
@@ -27,7 +24,6 @@ pub struct Cursor {
     kept: VecDeque<Entry>,
     /// The spool's count of drops when `source` and `kept` were taken.
     drops: u64,
-    failures: u32,
 }
 
 #[derive(Debug)]
@@ -60,7 +56,6 @@ impl Cursor {
             source: None,
             kept: VecDeque::new(),
             drops: 0,
-            failures: 0,
         }
     }
 
@@ -72,7 +67,6 @@ impl Cursor {
 
     fn passed(&mut self, entry: &Entry) {
         self.next_seq = entry.last_seq() + 1;
-        self.failures = 0;
         self.time = Some(entry.ends());
     }
 }
@@ -91,7 +85,7 @@ impl Spool {
         entries
     }
 
-    /// The next item, none behind `to_seq`.
+    /// The next item, none behind `to_seq`, nor while the disk has a bad moment.
     pub(super) fn entry(&mut self, cursor: &mut Cursor, to_seq: u64) -> Option<Entry> {
         let epoch = *self.epoch(cursor.epoch)?;
         let to_seq = to_seq.min(epoch.last_seq());
@@ -157,7 +151,7 @@ impl Spool {
         }
     }
 
-    fn entry_of_log(&self, cursor: &mut Cursor, epoch: &Epoch) -> Option<Result<Entry, Hole>> {
+    fn entry_of_log(&mut self, cursor: &mut Cursor, epoch: &Epoch) -> Option<Result<Entry, Hole>> {
         let log = self.log.as_ref()?;
         let position = epoch.base + cursor.next_seq;
         let before = log
@@ -177,13 +171,14 @@ impl Spool {
         match source.next(log, epoch, cursor.next_seq) {
             Ok(found) => {
                 cursor.source = Some(source);
+                self.unreadable.passed(from, position);
                 Some(found)
             }
             Err(why) => {
-                cursor.failures += 1;
                 tracing::debug!(why, position, "the spool cannot be read here");
                 let to = segment.last_position.min(epoch.last) - epoch.base;
-                (cursor.failures >= TRIES).then(|| Err(Hole::to(to)))
+                let is_damaged = self.unreadable.failed(from, position);
+                is_damaged.then(|| Err(Hole::to(to)))
             }
         }
     }

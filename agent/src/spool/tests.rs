@@ -8,7 +8,7 @@ use dawnwatch_proto::{Event, EventBody, Gap, Item};
 use dawnwatch_segment::sim::{Call, Failure, SimDisk};
 use proptest::prelude::*;
 
-use super::bound::EPOCHS_MAX;
+use super::flaky::{FlakyDisk, Mood};
 use super::*;
 
 const DIR: &str = "/state/spool";
@@ -818,4 +818,213 @@ fn what_is_dropped_around_an_acknowledgement_stays_counted() {
     let mut spool = open(&disk, SMALL, 4);
     let (ticks, _, gone, _) = tally(&all(&mut spool, 2, 232), 232);
     assert_eq!(ticks + gone, 343 - 231);
+}
+
+/// A spool on a disk with moods.
+fn open_flaky(disk: &Arc<SimDisk>, limits: Limits) -> (Spool, Arc<Mood>) {
+    let mood = Arc::new(Mood::default());
+    let flaky = FlakyDisk {
+        disk: Arc::clone(disk),
+        mood: Arc::clone(&mood),
+    };
+    let start = Start {
+        id: 1,
+        at: sample::time(0),
+    };
+    let spool = Spool::open(Arc::new(flaky), Path::new(DIR), limits, start).unwrap();
+    (spool, mood)
+}
+
+#[test]
+fn a_disk_with_a_bad_moment_costs_nothing() {
+    let (mut spool, mood) = open_flaky(&Arc::new(SimDisk::new(1)), LARGE);
+    (1..=3_000).for_each(|n| tick(&mut spool, n));
+    let mut cursor = Cursor::new(1, 1);
+    let mut entries = Vec::new();
+    while cursor.next_seq() < 2_900 {
+        mood.set(true);
+        for turn in 0..10 {
+            // A stream that ended begins anew where the server is.
+            if turn == 5 {
+                cursor = Cursor::new(1, cursor.next_seq());
+            }
+            entries.extend(spool.read(&mut cursor, 10, 1 << 20));
+        }
+        mood.set(false);
+        entries.extend(spool.read(&mut cursor, 500, 1 << 20));
+    }
+    assert!(mood.failed() > 10, "{mood:?}");
+    entries.extend(spool.read(&mut cursor, 512, 1 << 20));
+    assert_eq!(tally(&entries, 1), (3_000, 0, 0, 0));
+}
+
+#[test]
+fn a_disk_that_stays_unreadable_for_minutes_is_damaged() {
+    let (mut spool, mood) = open_flaky(&Arc::new(SimDisk::new(1)), LARGE);
+    (1..=100).for_each(|n| tick(&mut spool, n));
+    mood.set(true);
+    let mut n = 100;
+    let entries = loop {
+        // Each try from its beginning, as by a connection that does not last.
+        let mut cursor = Cursor::new(1, 1);
+        let some = spool.read(&mut cursor, 512, 1 << 20);
+        if !some.is_empty() {
+            break some;
+        }
+        n += 1;
+        assert!(n < 1_000, "the backlog waits for ever");
+        tick(&mut spool, n);
+    };
+    assert!((120..200).contains(&n), "after {} ticks", n - 100);
+    assert_eq!(tally(&entries, 1), (0, 0, n, 0));
+    let Item::Gap(gap) = &entries[0].item else {
+        panic!("{entries:?}")
+    };
+    assert_eq!(gap.reason, GapReason::SpoolDamaged);
+    // Where nothing of it was sent and the disk comes to itself, it is all there.
+    mood.set(false);
+    assert_eq!(tally(&all(&mut spool, 1, 1), 1), (n, 0, 0, 0));
+    mood.set(true);
+    assert!(
+        spool.read(&mut Cursor::new(1, 1), 1, 1).is_empty(),
+        "minutes again"
+    );
+}
+
+/// One item in fifty is an event. Gives the ticks and events, and the most bytes.
+fn fill(spool: &mut Spool, from: u64, to: u64) -> (u64, u64, u64) {
+    let (mut ticks, mut events, mut bytes) = (0, 0, 0);
+    for n in from..=to {
+        if n % 50 == 0 {
+            spool.append_event(sample::event_of(n));
+            events += 1;
+        } else {
+            tick(spool, n);
+            ticks += 1;
+        }
+        bytes = spool.bytes().max(bytes);
+    }
+    (ticks, events, bytes)
+}
+
+#[test]
+fn a_full_spool_drops_nothing_unread_while_the_disk_has_a_bad_moment() {
+    let (mut spool, mood) = open_flaky(&Arc::new(SimDisk::new(1)), SMALL);
+    let (mut ticks, mut events) = (0, 0);
+    let mut n = 1;
+    // Wherever the moment falls: also where a segment is dropped.
+    for _ in 0..200 {
+        mood.set(true);
+        let bad = fill(&mut spool, n, n + 14);
+        mood.set(false);
+        let good = fill(&mut spool, n + 15, n + 29);
+        (ticks, events, n) = (ticks + bad.0 + good.0, events + bad.1 + good.1, n + 30);
+        let most = SMALL.bytes_max + SMALL.segment_bytes();
+        assert!(bad.2.max(good.2) < most, "{} bytes at {n}", bad.2);
+    }
+    assert!(mood.failed() > 0, "no drop met a bad moment");
+    let (read, told, gone, unheard) = tally(&all(&mut spool, 1, 1), 1);
+    assert_eq!((read + gone, told, unheard), (ticks, events, 0));
+    assert!(gone > 1_000, "nothing was dropped");
+    let damaged = spool.kept.entries(1, 1).into_iter().find(
+        |entry| matches!(&entry.item, Item::Gap(gap) if gap.reason == GapReason::SpoolDamaged),
+    );
+    assert_eq!(damaged, None);
+}
+
+#[test]
+fn a_full_spool_on_a_disk_that_stays_unreadable_keeps_its_bound() {
+    let (mut spool, mood) = open_flaky(&Arc::new(SimDisk::new(1)), SMALL);
+    mood.set(true);
+    let (ticks, events, bytes) = fill(&mut spool, 1, 6_000);
+    let most = SMALL.bytes_max + SMALL.segment_bytes() / 2;
+    assert!(
+        mood.failed() > 100 && bytes < most,
+        "{mood:?}, {bytes} bytes"
+    );
+    mood.set(false);
+    let (read, told, gone, unheard) = tally(&all(&mut spool, 1, 1), 1);
+    assert_eq!(read + told + gone + unheard, ticks + events);
+    assert!(gone > 1_000, "nothing was dropped");
+}
+
+#[test]
+fn a_power_cut_in_a_crash_loop_loses_no_count() {
+    let disk = Arc::new(SimDisk::new(1));
+    let runs = EPOCHS_MAX as u64 + 10;
+    for run in 1..=runs {
+        let mut spool = open(&disk, LARGE, run);
+        spool.append_event(sample::event_of(run));
+        spool.sync();
+    }
+    for run in 1..=10 {
+        let spool = open(&disk, LARGE, runs + run);
+        assert!(spool.epochs().len() <= EPOCHS_MAX);
+        drop(spool);
+        disk.power_cut();
+    }
+    let ((_, told, _, gone), _) = everything(&mut open(&disk, LARGE, runs + 11));
+    assert_eq!(told + gone, runs);
+    assert!(gone > 0, "no epoch was forgotten");
+}
+
+/// While the disk does not take the count of the oldest epochs they stay where they are, and the server's limit is kept.
+#[test]
+fn a_crash_loop_on_a_full_disk_names_no_more_epochs_than_the_server_takes() {
+    let disk = Arc::new(SimDisk::new(1));
+    let runs = EPOCHS_MAX as u64 + 10;
+    for run in 1..=runs {
+        open(&disk, LARGE, run).append_event(sample::event_of(run));
+    }
+    let mut waited = 0;
+    // Whichever write is refused: of the segment, of what was dropped, of the count.
+    for nth in 1..=8 {
+        disk.fail_nth(Call::Write, nth, Failure::Enospc);
+        let mut spool = open(&disk, LARGE, runs + nth);
+        waited += usize::from(spool.epochs.len() > EPOCHS_MAX);
+        assert!(spool.epochs().len() <= EPOCHS_MAX, "write {nth}");
+        disk.clear_faults();
+        spool.append_event(sample::event_of(runs + nth));
+        assert!(spool.epochs.len() <= EPOCHS_MAX, "write {nth}");
+    }
+    assert!(waited > 0, "no count was refused");
+    let ((_, told, _, gone), _) = everything(&mut open(&disk, LARGE, runs + 9));
+    assert_eq!(told + gone, runs + 8);
+}
+
+#[test]
+fn strays_are_counted_once_and_for_good() {
+    let stray = || {
+        let disk = Arc::new(SimDisk::new(1));
+        runs(&disk, &[300, 300]);
+        let files = segments(&disk);
+        let len = disk.content(&files[0]).unwrap().len();
+        disk.put(&files[0], &vec![0x5a; len]);
+        disk
+    };
+    let mut stayed = 0;
+    // Whichever removal fails: of what no opening left behind, or of the segment.
+    for nth in 1..=3 {
+        let disk = stray();
+        let file = segments(&disk).remove(0);
+        disk.fail_nth(Call::Remove, nth, Failure::Eio);
+        let mut spool = open_at(&disk, MEDIUM, 9, 601);
+        (601..=602).for_each(|n| tick(&mut spool, n));
+        assert_eq!(disk.fired(Call::Remove), 1, "removal {nth}");
+        assert_eq!(everything(&mut spool).0, (272, 30, 300, 0), "removal {nth}");
+        stayed += usize::from(disk.content(&file).is_some());
+        // Opened anew in the same run.
+        disk.fail_nth(Call::Sync, 1, Failure::Eio);
+        spool.sync();
+        tick(&mut spool, 603);
+        assert_eq!(disk.fired(Call::Sync), 1, "removal {nth}");
+        let ((ticks, events, gone, _), _) = everything(&mut spool);
+        assert_eq!(ticks + events + gone, 603, "removal {nth}");
+    }
+    assert!(stayed > 0, "the segment was always removed");
+    let disk = stray();
+    drop(open_at(&disk, MEDIUM, 9, 601));
+    disk.power_cut();
+    let mut spool = open_at(&disk, MEDIUM, 10, 601);
+    assert_eq!(everything(&mut spool).0, (270, 30, 300, 0), "for good");
 }
