@@ -236,7 +236,8 @@ pub struct History {
     pub peaks: Vec<Option<f64>>,
     /// How many raw samples stand behind the points.
     pub samples: u64,
-    /// Samples that were held more than once and counted once; anything but 0 is a fault of the server.
+    /// Samples that were held more than once and counted once; anything but 0 is a fault of the server, or two hosts measured at one
+    /// time before somebody said that they are one.
     #[serde(default)]
     pub repeated: u64,
     /// Seconds of the summaries that the points are made of; 0: they are made of samples.

@@ -170,12 +170,23 @@ impl Shared {
             .map_err(|_| Status::unavailable("the server is stopping"))
     }
 
-    /// What is held of the epochs of a hello.
-    async fn held(&self, host: HostId, epochs: Vec<u64>) -> Result<Vec<u64>, Status> {
-        let (reply, held) = oneshot::channel();
-        self.submit(Submit::Held(host, epochs, reply)).await?;
-        held.await
-            .map_err(|_| Status::unavailable("the server is stopping"))
+    /// What is held of the epochs of a hello: of the host, or of one that it was before somebody said that it is this one. An
+    /// epoch's id is random, so it is the same epoch.
+    async fn held(&self, host: HostId, epochs: &[u64]) -> Result<Vec<u64>, Status> {
+        let mut most = vec![0; epochs.len()];
+        let before = self.identity.merged_into(host);
+        for one in std::iter::once(host).chain(before) {
+            let (reply, held) = oneshot::channel();
+            self.submit(Submit::Held(one, epochs.to_vec(), reply))
+                .await?;
+            let held = held
+                .await
+                .map_err(|_| Status::unavailable("the server is stopping"))?;
+            for (most, held) in most.iter_mut().zip(held) {
+                *most = held.max(*most);
+            }
+        }
+        Ok(most)
     }
 }
 
@@ -184,6 +195,8 @@ struct Session<'a> {
     shared: &'a Shared,
     out: &'a mpsc::Sender<Outbound>,
     host: HostId,
+    /// Whose certificate it is: the host itself, or another that turned out to be it.
+    certified: HostId,
     talk: Talk,
     /// What the journal knows this stream by.
     stream: Arc<journal::Stream>,
@@ -213,7 +226,7 @@ impl Session<'_> {
             shared.targets.connected(host, from);
         }
         let mut superseded = shared.enter(host, who.number);
-        let mut session = Session::greet(shared, host, hello, out, stream).await?;
+        let mut session = Session::greet(shared, &who, hello, out, stream).await?;
         let mut stop = shared.stop.clone();
         let mut targets = shared.targets.follow();
         let mut checks = tokio::time::interval(CHECK_EVERY);
@@ -222,17 +235,19 @@ impl Session<'_> {
             let quiet = session.talk.ack_in_ms(shared.clock.boot_ms());
             tokio::select! {
                 message = inbound.message() => match message? {
-                    Some(message) => session.take(message).await?,
+                    Some(message) => if !session.take(message).await? {
+                        // The next stream says it again, as of the host that it is.
+                        return session.end(0).await;
+                    },
                     None => return Ok(()),
                 },
                 Ok(()) = targets.changed() => session.retarget().await?,
                 Some(ack) = durable.recv() => session.acknowledge(ack).await?,
                 _ = checks.tick() => {
                     check(shared, &proven)?;
-                    if shared.identity.as_host(proven.id) != host {
-                        session.flush_ack(true).await?;
-                        // A person said that it is another host, set up anew: its next stream is that host's.
-                        return session.send(from_server::Body::Drain(pb::Drain { retry_after_ms: 0 })).await;
+                    // A person said that it is another host, set up anew: its next stream is that host's.
+                    if session.is_another() {
+                        return session.end(0).await;
                     }
                 }
                 () = tokio::time::sleep(Duration::from_millis(quiet.unwrap_or(0))), if quiet.is_some() => {
@@ -241,10 +256,7 @@ impl Session<'_> {
                 _ = &mut superseded => {
                     return Err(Status::aborted("a later session of this host took over"));
                 }
-                () = stopping(&mut stop) => {
-                    session.flush_ack(true).await?;
-                    return session.send(from_server::Body::Drain(pb::Drain { retry_after_ms: 2_000 })).await;
-                }
+                () = stopping(&mut stop) => return session.end(2_000).await,
             }
         }
     }
@@ -252,19 +264,21 @@ impl Session<'_> {
     /// Answers the hello with what is held, so that the agent goes on from there.
     async fn greet<'a>(
         shared: &'a Shared,
-        host: HostId,
+        who: &Who,
         hello: Option<pb::FromAgent>,
         out: &'a mpsc::Sender<Outbound>,
         stream: Arc<journal::Stream>,
     ) -> Result<Session<'a>, Status> {
+        let (host, certified) = (who.host, who.proven.id);
         let hello = Talk::hello(hello)?;
         let wall = shared.clock.wall();
-        let epochs = hello.epochs.iter().map(|epoch| epoch.id).collect();
-        let held = shared.held(host, epochs).await?;
+        let epochs: Vec<u64> = hello.epochs.iter().map(|epoch| epoch.id).collect();
+        let held = shared.held(host, &epochs).await?;
         let session = Session {
             shared,
             out,
             host,
+            certified,
             talk: Talk::new(host, &hello, &held, wall),
             stream,
             targets: shared.targets.of(host),
@@ -302,7 +316,13 @@ impl Session<'_> {
             .await
     }
 
-    async fn take(&mut self, message: pb::FromAgent) -> Result<(), Status> {
+    /// Whether somebody said since it began that the host is another one.
+    fn is_another(&self) -> bool {
+        self.shared.identity.as_host(self.certified) != self.host
+    }
+
+    /// Hands a message to the journal; false where the host is another one, so that it was not.
+    async fn take(&mut self, message: pb::FromAgent) -> Result<bool, Status> {
         let bytes = message.encoded_len();
         let submit = match self.talk.take(message, self.shared.clock.wall())? {
             Some(Took::Ordered(input)) => {
@@ -310,9 +330,13 @@ impl Session<'_> {
                 Submit::Stream(Box::new(input), Arc::clone(&self.stream), taken)
             }
             Some(Took::Beside(input)) => Submit::Input(Box::new(input), None),
-            None => return Ok(()),
+            None => return Ok(true),
         };
-        self.shared.submit(submit).await
+        if self.is_another() {
+            return Ok(false);
+        }
+        self.shared.submit(submit).await?;
+        Ok(true)
     }
 
     /// Something is durable.
@@ -330,6 +354,13 @@ impl Session<'_> {
             Some(ack) => self.send(from_server::Body::Ack(ack)).await,
             None => Ok(()),
         }
+    }
+
+    /// Acknowledges what can be; the agent comes back after so long.
+    async fn end(&mut self, retry_after_ms: u32) -> Result<(), Status> {
+        self.flush_ack(true).await?;
+        self.send(from_server::Body::Drain(pb::Drain { retry_after_ms }))
+            .await
     }
 
     async fn send(&self, body: from_server::Body) -> Result<(), Status> {

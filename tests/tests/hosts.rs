@@ -1,6 +1,7 @@
 //! The life of hosts: named by a list, joined or missed, labelled, renamed, set up anew, retired.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -276,9 +277,26 @@ fn a_host_is_labelled_renamed_set_up_anew_and_retired() {
         let path = "/api/v1/history?host=web04&series=node_load15";
         let history: dawnwatch_proto::api::History = stage.server.get(path).expect("its history");
         let last = history.points.last().map(|(at, _)| *at);
-        assert_eq!(history.repeated, 0, "nothing counts twice");
+        // What is said again gets a time of its own, right behind the one before.
+        let apart = history
+            .points
+            .windows(2)
+            .all(|two| two[1].0.duration_since(two[0].0) > jiff::SignedDuration::from_millis(2));
+        assert!(apart && history.repeated == 0, "held twice: {history:?}");
         last > merged.last_seen
     });
+    let after = real_now();
+    let review = until("the review of after the merge", SOON, || {
+        let live: LiveReview = stage.server.get("/api/v1/review?night=so-far").ok()?;
+        (live.review.until > after).then(|| format!("{:?}", live.review.changed))
+    });
+    assert!(
+        review.contains("set up anew: web04-new is this host"),
+        "{review}"
+    );
+    for again in ["agent restarted", "dropped by its agent"] {
+        assert!(!review.contains(again), "said again, or missed: {review}");
+    }
     let (_, said) = stage.refused(&["hosts", "merge", "shop1", "shop1"]);
     assert!(
         said.contains("a host cannot be merged with itself"),
@@ -300,6 +318,96 @@ fn a_host_is_labelled_renamed_set_up_anew_and_retired() {
     assert!(history.lines().count() > 1, "its history stays: {history}");
     web01.kill();
     anew.kill();
+}
+
+/// A host that joined and says what the test tells it, of one epoch.
+struct Told {
+    runtime: tokio::runtime::Runtime,
+    state: PathBuf,
+    server: String,
+    epoch: u64,
+    schema: Schema,
+}
+
+impl Told {
+    fn join(stage: &Stage, name: &str, epoch: u64) -> Told {
+        let told = Told {
+            runtime: tokio::runtime::Runtime::new().expect("a runtime"),
+            state: stage.path(name),
+            server: stage.server.address.to_string(),
+            epoch,
+            schema: Schema::new(vec![Series::new("node_load1", Kind::Gauge).quantum(1, 100)]),
+        };
+        let line = stage.server.token(1).join;
+        let joined = join(
+            &told.server,
+            &line,
+            &told.state,
+            Some(name.to_owned()),
+            real_now(),
+        );
+        told.runtime.block_on(joined).expect("it joins");
+        until_true("it to be known", SOON, || stage.host(name).is_some());
+        told
+    }
+
+    /// A new stream; what the server has of the epoch.
+    fn greet(&self) -> (Stream, u64) {
+        let greeted = Stream::greet(&self.state, &self.server, self.epoch);
+        self.runtime.block_on(greeted).expect("a welcome")
+    }
+
+    /// Says ticks, all at once: as a backlog they are acknowledged at once.
+    fn say(&self, stream: &Stream, numbers: RangeInclusive<i64>) {
+        let first = numbers.start().unsigned_abs();
+        let tick = |seq| Tick {
+            time: real_now() + jiff::SignedDuration::from_millis(seq),
+            schema: self.schema.id(),
+            row: vec![seq],
+        };
+        let ticks: Vec<Tick> = numbers.map(tick).collect();
+        for said in batch(&self.schema, first, &ticks) {
+            self.runtime.block_on(stream.say(said));
+        }
+    }
+
+    /// The same on a new stream, until the last is acknowledged; what the server had before.
+    fn bring(&self, numbers: RangeInclusive<i64>) -> u64 {
+        let (mut stream, held) = self.greet();
+        let last = numbers.end().unsigned_abs();
+        self.say(&stream, numbers);
+        let acked = self.runtime.block_on(stream.acked(last));
+        acked.expect("they are acknowledged");
+        held
+    }
+}
+
+#[test]
+fn what_a_host_sent_before_it_was_merged_is_not_asked_for_again() {
+    let mut stage = stage();
+    let (old, new) = (
+        Told::join(&stage, "web04", 7),
+        Told::join(&stage, "web04-2", 8),
+    );
+    assert_eq!(old.bring(1..=3), 0);
+    let (mut stream, _) = new.greet();
+    new.say(&stream, 1..=5);
+    new.runtime.block_on(stream.acked(5)).expect("acknowledged");
+    stage.command(&["hosts", "merge", "web04-2", "web04"]);
+    // Nothing more is taken in as of the host that it was.
+    new.say(&stream, 6..=6);
+    let ended = new.runtime.block_on(stream.end());
+    assert_eq!(ended.code(), tonic::Code::Ok, "{ended}");
+    assert_eq!(new.bring(6..=7), 5, "as web04");
+    stage.server = stage.server.kill_and_start(&ServerOptions::default());
+    assert_eq!(new.bring(8..=8), 7, "after a restart");
+    // And the one that it is now is another again.
+    Told::join(&stage, "web05", 9);
+    stage.command(&["hosts", "merge", "web04", "web05"]);
+    assert_eq!(new.bring(9..=9), 8, "as web05");
+    let path = "/api/v1/history?host=web05&series=node_load1";
+    let history: dawnwatch_proto::api::History = stage.server.get(path).expect("its history");
+    assert_eq!((history.samples, history.repeated), (12, 0), "of all three");
 }
 
 fn copy_dir(from: &Path, to: &Path) {

@@ -21,7 +21,8 @@ pub struct Columns {
     pub zone: String,
     /// How many raw samples stand behind the values.
     pub samples: u64,
-    /// Samples that were held more than once and counted once; anything but 0 is a fault of the server.
+    /// Samples that were held more than once and counted once; anything but 0 is a fault of the server, or two hosts measured at one
+    /// time before somebody said that they are one.
     pub repeated: u64,
     /// Seconds of the summaries that the values are made of; 0: they are made of samples.
     pub resolution_seconds: u32,

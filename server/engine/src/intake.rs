@@ -68,7 +68,6 @@ impl Engine {
         }
         if let Some(into) = merged {
             self.merged(id, into, at, out);
-            self.state.logs.forget(id);
         } else if retires {
             self.state.logs.forget(id);
             self.host_changed(at, id, "retired".to_owned(), out);

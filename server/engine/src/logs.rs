@@ -4,6 +4,8 @@
 //! A shape is known by its text. Hosts number their shapes themselves; here each has one key, whoever met it. A shape that nobody
 //! saw for 90 days is forgotten, and so is new again.
 
+mod anew;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dawnwatch_proto::event::{Line, Process, Processes, Template};

@@ -204,6 +204,7 @@ impl Engine {
     }
 
     /// A host turned out to be another one, set up anew: what was watched of it was watched of that one, and itself it never was.
+    /// Its stream goes on as that one's where it was, so what was taken from its beginning goes along.
     pub(crate) fn merged(&mut self, id: HostId, into: HostId, at: At, out: &mut Out) {
         let Some(new) = self.state.hosts.get_mut(&id) else {
             return;
@@ -211,14 +212,22 @@ impl Engine {
         new.retired = Some(new.card.joined);
         let (watched, down) = (new.watched.clone(), new.down.clone());
         let (heard, facts, name) = (new.heard, new.facts.clone(), new.card.name.clone());
+        let (clock, gaps) = (new.clock.clone(), new.gaps.clone());
         self.drop_slots(id, at, out);
         let Some(old) = self.state.hosts.get_mut(&into) else {
             return;
         };
+        self.state.logs.merge(id, into);
         old.watched.join(&watched);
         old.down.join(&down);
         old.heard = old.heard.max(heard);
+        if heard.is_some() {
+            old.clock = clock;
+        }
         old.facts = facts.or(old.facts.take());
+        for (from, to, ticks) in gaps {
+            old.gap(from, to, ticks);
+        }
         let text = format!("set up anew: {name} is this host");
         self.host_changed(at, into, text, out);
         self.back(into, at, out);

@@ -142,8 +142,8 @@ pub(super) async fn merge(
     let (new, old) = (find_host(&state, &name)?, find_host(&state, &to)?);
     let (from, into) = (new.id, old.id);
     let (merged, kept) = stored(&state, move |identity| identity.merge_hosts(from, into)).await?;
-    tell_card(&state, &kept).await?;
-    tell_card(&state, &merged).await?;
+    // Both at once: its agent comes back as the other within moments.
+    tokio::try_join!(tell_card(&state, &kept), tell_card(&state, &merged))?;
     done(
         &state,
         &person,

@@ -20,7 +20,8 @@ pub struct Points {
     pub quantum: (u32, u32),
     /// Parts of the span that could not be read, in words.
     pub damaged: Vec<String>,
-    /// Samples that were held twice: once too often, but for a moment while an hour is being sealed.
+    /// Samples that were held twice: once too often, but for a moment while an hour is being sealed, and where two hosts that
+    /// turned out to be one measured at one time.
     pub repeated: u64,
 }
 
@@ -38,7 +39,9 @@ impl Points {
         }
         self.raw.extend(other.raw);
         self.raw.sort_by_key(|(time, _)| *time);
+        let all = self.raw.len();
         self.raw.dedup_by_key(|(time, _)| *time);
+        self.repeated += (all - self.raw.len()) as u64;
         self.damaged.extend(other.damaged);
         self.repeated += other.repeated;
     }
@@ -339,6 +342,20 @@ mod tests {
         assert_eq!(points.values(Kind::Counter), want);
         assert_eq!(points.count(Kind::Counter), want.len());
         assert_eq!(points.count(Kind::Gauge), raw.len());
+    }
+
+    #[test]
+    fn of_two_hosts_that_are_one_a_moment_counts_once() {
+        let of = |raw: &[(i64, i64)], repeated| Points {
+            raw: raw.to_vec(),
+            quantum: (1, 1),
+            damaged: Vec::new(),
+            repeated,
+        };
+        let mut points = of(&[(10, 1), (20, 2), (30, 3)], 0);
+        points.join(of(&[(20, 7), (40, 8)], 4));
+        let all = of(&[(10, 1), (20, 2), (30, 3), (40, 8)], 5);
+        assert_eq!(points, all);
     }
 
     #[test]
