@@ -403,7 +403,52 @@ fn cause(reason: GapReason) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use dawnwatch_proto::{Kind, Schema, Series};
+
     use super::*;
+    use crate::input::Input;
+
+    #[test]
+    fn what_a_heartbeat_brought_ahead_of_its_schema_is_no_loss() {
+        let id = HostId(1);
+        let schema = Schema::new(vec![Series::new("s", Kind::Gauge)]).id();
+        let mut engine = Engine::new();
+        let at = |second: i64| At {
+            wall: Timestamp::from_second(1_764_021_600 + second).unwrap(),
+            boot_ms: u64::try_from(second).unwrap() * 1_000,
+            position: u64::try_from(second).unwrap() + 1,
+        };
+        let unfit = |engine: &mut Engine| {
+            let notices = engine.view(at(500).wall).now.notices;
+            notices.into_iter().find(|n| n.contains("fit no schema"))
+        };
+        engine.step(at(0), Input::Host(HostCard::new(id, "web01", at(0).wall)));
+        for second in 1..100 {
+            let heartbeat = Heartbeat {
+                host: id,
+                offset_ms: 0,
+                backlog: 2,
+                row: Some((schema, vec![second])),
+            };
+            engine.step(at(second), Input::Heartbeat(heartbeat));
+        }
+        assert_eq!(unfit(&mut engine), None);
+        let tick = Tick {
+            time: at(100).wall,
+            schema,
+            row: vec![100],
+        };
+        let batch = Batch {
+            host: id,
+            epoch: 1,
+            first_seq: 1,
+            items: vec![Item::Tick(tick)],
+            offset_ms: None,
+        };
+        engine.step(at(100), Input::Batch(batch));
+        let text = unfit(&mut engine).expect("a tick is one");
+        assert!(text.contains("1 row"), "{text}");
+    }
 
     #[test]
     fn a_gap_says_what_is_gone() {
