@@ -155,7 +155,8 @@ impl Host {
         let id = schema.id();
         self.used(id);
         self.plans.insert(id, Plan::new(schema));
-        if self.plan_order.len() > PLANS_MAX
+        // What an earlier version saved may have been more.
+        while self.plan_order.len() > PLANS_MAX
             && let Some(oldest) = self.plan_order.pop_front()
         {
             self.plans.remove(&oldest);
@@ -405,4 +406,29 @@ fn slot_for(slots: &mut Vec<Slot>, rule: &Rule, subject: &str, value: f64) -> Op
         live: None,
     });
     Some(slots.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use dawnwatch_proto::{HostId, Kind, Series};
+
+    use super::*;
+
+    #[test]
+    fn plans_that_an_earlier_version_kept_too_many_of_go_at_once() {
+        let card = HostCard::new(HostId(1), "web01", Timestamp::UNIX_EPOCH);
+        let mut host = Host::new(card, 0);
+        let schema = |i: usize| Schema::new(vec![Series::new(&format!("s{i}"), Kind::Gauge)]);
+        for i in 0..PLANS_MAX + 50 {
+            host.plans.insert(schema(i).id(), Plan::new(&schema(i)));
+            host.plan_order.push_back(schema(i).id());
+        }
+        host.schema(&schema(PLANS_MAX + 50));
+        assert_eq!(
+            (host.plans.len(), host.plan_order.len()),
+            (PLANS_MAX, PLANS_MAX)
+        );
+        assert!(!host.plans.contains_key(&schema(50).id()), "the oldest go");
+        assert!(host.plans.contains_key(&schema(51).id()));
+    }
 }

@@ -124,17 +124,13 @@ impl Held {
                 let at = epochs.iter().position(|(id, _)| *id == batch.epoch);
                 let before = at.map_or(0, |at| epochs.remove(at).1);
                 epochs.push((batch.epoch, end.max(before)));
-                if epochs.len() > EPOCHS_MAX {
-                    epochs.remove(0);
-                }
+                only_last(epochs, EPOCHS_MAX);
             }
             Input::Schema { host, schema } => {
                 let known = self.schemas.entry(*host).or_default();
                 known.retain(|id| *id != schema.id());
                 known.push(schema.id());
-                if known.len() > SCHEMAS_MAX {
-                    known.remove(0);
-                }
+                only_last(known, SCHEMAS_MAX);
             }
             Input::Config(_)
             | Input::Started(_)
@@ -151,6 +147,11 @@ impl Held {
             | Input::Restored(_) => {}
         }
     }
+}
+
+/// Leaves the last of a list; a checkpoint of an earlier version may hold more than one too many.
+fn only_last<T>(list: &mut Vec<T>, most: usize) {
+    list.drain(..list.len().saturating_sub(most));
 }
 
 #[cfg(test)]
@@ -170,6 +171,37 @@ mod tests {
             boot_ms: u64::try_from(second).unwrap() * 1_000,
             position: u64::try_from(second).unwrap(),
         }
+    }
+
+    #[test]
+    fn what_an_earlier_version_held_too_much_of_goes_at_once() {
+        let schema = |i: usize| Schema::new(vec![Series::new(&format!("s{i}"), Kind::Gauge)]);
+        let mut held = Held::default();
+        let epochs = (1..=EPOCHS_MAX as u64 + 50).map(|epoch| (epoch, 7));
+        held.epochs.insert(HOST, epochs.collect());
+        let schemas = (0..SCHEMAS_MAX + 50).map(|i| schema(i).id());
+        held.schemas.insert(HOST, schemas.collect());
+        held.apply(&Input::Schema {
+            host: HOST,
+            schema: schema(SCHEMAS_MAX + 50),
+        });
+        held.apply(&Input::Batch(Batch {
+            host: HOST,
+            epoch: EPOCHS_MAX as u64 + 51,
+            first_seq: 1,
+            items: vec![Item::Tick(Tick {
+                time: at(0).wall,
+                schema: schema(0).id(),
+                row: vec![0],
+            })],
+            offset_ms: None,
+        }));
+        assert_eq!(
+            (held.epochs[&HOST].len(), held.schemas[&HOST].len()),
+            (EPOCHS_MAX, SCHEMAS_MAX)
+        );
+        let oldest = (held.epochs[&HOST][0], held.schemas[&HOST][0]);
+        assert_eq!(oldest, ((52, 7), schema(51).id()), "the oldest go");
     }
 
     /// Agent, journal and engine each remember a few schemas. A disk that comes and goes, a new one each time, for hours on one
