@@ -57,8 +57,8 @@ pub struct Talk {
     waiting: Option<(u32, u64)>,
     /// Batches since the last acknowledgement.
     unacked: u32,
-    /// Whether the last batch was backlog, or an event that should be acknowledged at once.
-    urgent: bool,
+    /// Epoch and last number of the latest batch that was backlog, or an event: up to there everything is acknowledged at once.
+    urgent: (u32, u64),
     /// Whether a live tick has come: the first is acknowledged at once, for who installs an agent waits for it.
     is_live: bool,
 }
@@ -108,7 +108,7 @@ impl Talk {
             timed_ms: None,
             waiting: None,
             unacked: 0,
-            urgent: true,
+            urgent: (0, 0),
             is_live: false,
         }
     }
@@ -145,11 +145,11 @@ impl Talk {
     }
 
     fn batch(&mut self, batch: pb::Batch, wall: Timestamp) -> Result<Batch, Status> {
-        let index = usize::try_from(batch.epoch).unwrap_or(usize::MAX);
+        let number = batch.epoch;
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
         let (Some(&epoch), Some(&next)) = (self.epochs.get(index), self.next.get(index)) else {
             return Err(Status::invalid_argument(format!(
-                "epoch {} was not in the hello",
-                batch.epoch
+                "epoch {number} was not in the hello"
             )));
         };
         let (first_seq, most_ms) = (batch.first_seq, batch.most_ms);
@@ -169,7 +169,9 @@ impl Talk {
         self.next[index] = end.max(next);
         let least_ms = self.live_offset(&items, wall);
         let offset_ms = self.offset(least_ms, most_ms);
-        self.urgent = offset_ms.is_none() || !self.is_live;
+        if offset_ms.is_none() || !self.is_live {
+            self.urgent = (number, end - 1);
+        }
         self.is_live |= offset_ms.is_some();
         Ok(Batch {
             host: self.host,
@@ -199,7 +201,7 @@ impl Talk {
             .time
             .as_millisecond()
             .saturating_sub(wall.as_millisecond());
-        (offset.saturating_sub(self.offset_ms).abs() < LIVE_MS).then_some(offset)
+        (offset.saturating_sub(self.offset_ms).saturating_abs() < LIVE_MS).then_some(offset)
     }
 
     fn heartbeat(
@@ -245,7 +247,8 @@ impl Talk {
         }
         self.waiting = Some((index, seq));
         self.unacked += 1;
-        let at_once = self.urgent || self.unacked >= BATCHES_UNACKED;
+        let is_urgent = index != self.urgent.0 || seq <= self.urgent.1;
+        let at_once = is_urgent || self.unacked >= BATCHES_UNACKED;
         acks.extend(self.ack(at_once, boot_ms, wall));
         Ok(acks)
     }
@@ -289,8 +292,9 @@ fn malformed(error: dawnwatch_proto::Malformed) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use dawnwatch_proto::event::GoodbyeReason;
     use dawnwatch_proto::wire::Encoder;
-    use dawnwatch_proto::{Schema, Tick};
+    use dawnwatch_proto::{Event, EventBody, Schema, Tick};
 
     use super::*;
 
@@ -312,11 +316,7 @@ mod tests {
         };
         let mut talk = Talk::new(HostId(1), &hello, &[0], at(up_ms));
         let mut encoder = Encoder::default();
-        let tick = Item::Tick(Tick {
-            time: at(3_000 + clock_ms),
-            schema: Schema::new(Vec::new()).id(),
-            row: Vec::new(),
-        });
+        let tick = tick(at(3_000 + clock_ms));
         let (schema, item) = encoder.item(&tick, || Schema::new(Vec::new()));
         let schema = said(from_agent::Body::Schema(schema.unwrap()));
         talk.take(schema, at(3_000 + up_ms)).unwrap();
@@ -364,6 +364,90 @@ mod tests {
         }
     }
 
+    /// A batch of one item; the schema of a tick goes ahead of it.
+    fn bring(talk: &mut Talk, first_seq: u64, item: &Item, wall: Timestamp) -> Batch {
+        let (schema, item) = Encoder::default().item(item, || Schema::new(Vec::new()));
+        if let Some(schema) = schema {
+            let schema = said(from_agent::Body::Schema(schema));
+            talk.take(schema, wall).unwrap();
+        }
+        let batch = said(from_agent::Body::Batch(pb::Batch {
+            epoch: 0,
+            first_seq,
+            items: vec![item],
+            most_ms: None,
+        }));
+        match talk.take(batch, wall).unwrap() {
+            Some(Took::Ordered(Input::Batch(batch))) => batch,
+            took => panic!("{took:?}"),
+        }
+    }
+
+    fn tick(time: Timestamp) -> Item {
+        Item::Tick(Tick {
+            time,
+            schema: Schema::new(Vec::new()).id(),
+            row: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_hello_may_say_any_time() {
+        let year = i64::from(i32::MAX) * 1_000;
+        for (hello_ms, tick_ms, is_live) in [
+            (1_790_000_000_000, 1_790_000_003_000, true),
+            (i64::MAX, 1_790_000_003_000, false),
+            (i64::MAX, -year, false),
+            (i64::MIN, 1_790_000_003_000, false),
+            (i64::MIN, year, false),
+            (0, -year, false),
+        ] {
+            let hello = pb::Hello {
+                wall_ms: hello_ms,
+                epochs: vec![pb::Epoch::default()],
+                ..pb::Hello::default()
+            };
+            let mut talk = Talk::new(HostId(1), &hello, &[0], at(0));
+            let item = tick(Timestamp::from_millisecond(tick_ms).unwrap());
+            let batch = bring(&mut talk, 1, &item, at(3_000));
+            let case = (hello_ms, tick_ms);
+            assert_eq!(batch.offset_ms.is_some(), is_live, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_acknowledged_at_once_though_a_tick_followed_it() {
+        let hello = pb::Hello {
+            wall_ms: at(0).as_millisecond(),
+            epochs: vec![pb::Epoch {
+                id: 7,
+                ..pb::Epoch::default()
+            }],
+            ..pb::Hello::default()
+        };
+        let mut talk = Talk::new(HostId(1), &hello, &[0], at(0));
+        let event = Item::Event(Event {
+            time: at(12_000),
+            body: EventBody::Goodbye(GoodbyeReason::Stopped),
+        });
+        let acked = |talk: &mut Talk, seq: u64, ms: u64| {
+            let acks = talk.durable(Ok((7, seq)), ms, at(0)).unwrap();
+            acks.iter().map(|ack| ack.seq).collect::<Vec<_>>()
+        };
+        bring(&mut talk, 1, &tick(at(1_000)), at(1_000));
+        assert_eq!(acked(&mut talk, 1, 100_000), [1], "the first live tick");
+        bring(&mut talk, 2, &tick(at(11_000)), at(11_000));
+        assert_eq!(
+            acked(&mut talk, 2, 110_000),
+            [0_u64; 0],
+            "nothing waits for it"
+        );
+        bring(&mut talk, 3, &event, at(12_000));
+        bring(&mut talk, 4, &tick(at(12_000)), at(12_000));
+        assert_eq!(acked(&mut talk, 3, 111_000), [3]);
+        assert_eq!(acked(&mut talk, 4, 111_000), [0_u64; 0]);
+    }
+
     #[test]
     fn a_quiet_agent_hears_something_before_it_would_ask() {
         let hello = pb::Hello {
@@ -374,7 +458,6 @@ mod tests {
             ..pb::Hello::default()
         };
         let mut talk = Talk::new(HostId(1), &hello, &[0], at(0));
-        talk.urgent = false;
         assert_eq!(talk.ack_in_ms(0), None, "nothing waits");
         let mut heard = Vec::new();
         let mut said = |ms: u64, acks: Vec<pb::Ack>| {
