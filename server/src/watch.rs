@@ -175,6 +175,8 @@ pub struct Watch {
     /// Journal bytes since the last checkpoint.
     checkpoint_bytes: u64,
     sealed_hour: Option<i64>,
+    /// A heavy head is not sealed before this, in boot time: the last try failed.
+    seal_again_ms: u64,
     /// Started with the first hour that is sealed.
     sealer: Option<Sealer>,
     /// When files that have lived long enough were last removed while the disk was full.

@@ -19,6 +19,9 @@ const CHECKPOINT_EVERY_BYTES: u64 = 256 * 1024 * 1024;
 /// A checkpoint that failed is tried again after this: until it succeeds the journal only grows.
 const CHECKPOINT_AGAIN_MS: u64 = 60 * 1_000;
 
+/// A heavy head that could not be sealed is tried again after this: it is written whole each time, and grows meanwhile.
+const SEAL_AGAIN_MS: u64 = 20 * 1_000;
+
 impl Watch {
     /// Seals the hour and writes a checkpoint when they are due, and tells what waits to be told.
     pub(super) fn keep_house(&mut self) -> Result<(), Error> {
@@ -27,9 +30,8 @@ impl Watch {
         }
         let hour = self.hour();
         let sealed = *self.sealed_hour.get_or_insert(hour);
-        if (hour != sealed || self.tools.history.is_heavy())
-            && !self.sealer.as_ref().is_some_and(Sealer::is_busy)
-        {
+        let heavy = self.at.boot_ms >= self.seal_again_ms && self.tools.history.is_heavy();
+        if (hour != sealed || heavy) && !self.sealer.as_ref().is_some_and(Sealer::is_busy) {
             if self.tools.published.reserve().is_given() {
                 self.expire_only(hour);
             } else {
@@ -66,7 +68,7 @@ impl Watch {
             match Sealer::start() {
                 Ok(sealer) => self.sealer = Some(sealer),
                 Err(error) => {
-                    self.history_notice(format!("start the thread that seals the hour: {error}"));
+                    self.unsealed(format!("start the thread that seals the hour: {error}"));
                 }
             }
         }
@@ -101,13 +103,18 @@ impl Watch {
             Ok(Ok(())) => self.history_notice(String::new()),
             // The file may be there or not: only a start from what is on disk tells.
             Ok(Err(error @ history::Error::InDoubt { .. })) => return Err(error.into()),
-            Ok(Err(error)) => self.history_notice(error.to_string()),
+            Ok(Err(error)) => self.unsealed(error.to_string()),
             Err(_) => {
                 self.tools.history.undo_seal();
-                self.history_notice("sealing the hour panicked: please report it".to_owned());
+                self.unsealed("sealing the hour panicked: please report it".to_owned());
             }
         }
         Ok(())
+    }
+
+    fn unsealed(&mut self, text: String) {
+        self.seal_again_ms = self.at.boot_ms.saturating_add(SEAL_AGAIN_MS);
+        self.history_notice(text);
     }
 
     /// Says what is wrong with history, or by an empty text that nothing is any more.

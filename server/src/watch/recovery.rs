@@ -61,6 +61,7 @@ pub fn recover(tools: Tools, next_frame: u64) -> Result<Recovered, Error> {
         checkpoint_ms: 0,
         checkpoint_bytes: 0,
         sealed_hour: None,
+        seal_again_ms: 0,
         sealer: None,
         expired_hour: None,
         notices: Vec::new(),

@@ -4,8 +4,9 @@ use std::sync::mpsc::sync_channel;
 use dawnwatch_engine::Config;
 use dawnwatch_engine::config::Channel;
 use dawnwatch_engine::input::{Batch, HostCard, Started};
+use dawnwatch_proto::event::Line;
 use dawnwatch_proto::review::Severity;
-use dawnwatch_proto::{HostId, Kind, Schema, Series, Tick};
+use dawnwatch_proto::{Event, EventBody, HostId, Kind, Schema, Series, Tick};
 use dawnwatch_segment::{Log, RealDisk};
 use jiff::Timestamp;
 
@@ -388,6 +389,48 @@ fn a_schema_that_history_lost_is_asked_for_again() {
             .held
             .has_schema(HOST, schema)
     );
+}
+
+/// A storm of log lines on a disk that takes no hour file: tried every 20 s, not with each group.
+#[test]
+fn a_heavy_head_that_cannot_be_sealed_is_not_written_again_and_again() {
+    let (stage, seen) = (Stage::new(), Seen::default());
+    let mut watch = stage.recover(&seen).watch;
+    let groups = stamped(vec![vec![Input::Tick]; 37], 0, 0);
+    let body = EventBody::Line(Line {
+        text: "x".repeat(64 * 1024),
+        ..Line::default()
+    });
+    let time = at(0);
+    let event = Event { time, body };
+    for position in 1.. {
+        let row = EventRow::of(&event, time, position);
+        watch.tools.history.push_event(HOST, row, 0);
+        if watch.tools.history.is_heavy() {
+            break;
+        }
+    }
+    let [here, aside] = ["history", "aside"].map(|name| stage.dir.path().join(name));
+    std::fs::rename(&here, &aside).unwrap();
+    let mut turn = |written: Written| {
+        watch.turn(&written).unwrap();
+        watch.finish_seal().unwrap();
+        watch.tools.history.is_heavy()
+    };
+    let mut groups = stage.journal(&groups);
+    let last = groups.pop().unwrap();
+    // Six minutes, a group every ten seconds.
+    for written in groups {
+        assert!(turn(written), "it cannot be sealed");
+    }
+    let told = seen.notices.lock().unwrap().clone();
+    assert!(
+        told.iter().all(|notice| notice.text.contains("history")),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 18, "{told:?}");
+    std::fs::rename(&aside, &here).unwrap();
+    assert!(!turn(last), "it is, once it can be");
 }
 
 #[test]
