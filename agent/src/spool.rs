@@ -55,6 +55,9 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 /// The bound is at least this many segments, however small it is.
 const SEGMENTS_MIN: u64 = 8;
 
+/// Stands for the file of what was kept among the segments that cannot be read: its positions are before theirs.
+const KEPT: u64 = 0;
+
 /// Events held in memory while the disk takes nothing.
 const PENDING_MAX: usize = 64;
 
@@ -378,7 +381,11 @@ impl Spool {
             }
             base = log.next_position() - 1;
         };
-        self.kept = Kept::load(self.disk.as_ref(), &self.dir);
+        self.kept = match Kept::load(self.disk.as_ref(), &self.dir) {
+            Ok(kept) => kept,
+            Err(error) if !self.unreadable.failed(KEPT, KEPT) => return Err(error),
+            Err(_) => Kept::default(),
+        };
         // A kill between keeping and removing left both.
         log.release(self.kept.last() + 1)?;
         let acked: BTreeMap<u64, u64> = self.epochs.iter().map(|e| (e.id, e.acked)).collect();

@@ -17,11 +17,13 @@ pub(crate) struct Mood {
     pub(crate) failed: AtomicU64,
 }
 
-/// The simulated disk, whose files cannot be opened for reading, nor read where they are open, while its mood is bad.
+/// The simulated disk, some of whose files cannot be opened for reading, nor read where they are open, while its mood is bad.
 #[derive(Debug)]
 pub(crate) struct FlakyDisk {
     pub(crate) disk: Arc<SimDisk>,
     pub(crate) mood: Arc<Mood>,
+    /// How the names of these files begin.
+    pub(crate) names: &'static str,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,15 @@ impl Mood {
 }
 
 impl FlakyDisk {
-    fn flaky(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+    fn is_flaky(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(self.names))
+    }
+
+    fn flaky(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        if !self.is_flaky(path) {
+            return file;
+        }
         let mood = Arc::clone(&self.mood);
         Box::new(FlakyFile { file, mood })
     }
@@ -62,16 +72,18 @@ impl FlakyDisk {
 
 impl Disk for FlakyDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.disk.create(path).map(|file| self.flaky(file))
+        self.disk.create(path).map(|file| self.flaky(path, file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.disk.open(path).map(|file| self.flaky(file))
+        self.disk.open(path).map(|file| self.flaky(path, file))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.mood.check()?;
-        self.disk.open_read(path).map(|file| self.flaky(file))
+        if self.is_flaky(path) {
+            self.mood.check()?;
+        }
+        self.disk.open_read(path).map(|file| self.flaky(path, file))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use dawnwatch_proto::wire::{Decoder, Encoder};
 use dawnwatch_proto::{Gap, GapReason, Item, Schema, pb};
-use dawnwatch_segment::Disk;
+use dawnwatch_segment::{Disk, Error};
 use prost::Message;
 use ring::digest::{SHA256, digest};
 
@@ -67,17 +67,27 @@ pub(super) struct Kept {
 impl Kept {
     /// Reads the file, or its copy. Where both are damaged nothing is kept: of an epoch that still has segments the
     /// numbers become a gap, of others nobody knows how many there were.
-    pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Kept {
+    ///
+    /// # Errors
+    /// Where neither could be read and one of them may be sound.
+    pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Kept, Error> {
+        let mut unread = None;
         for name in NAMES {
-            match read(disk, &dir.join(name)) {
-                Ok(kept) => return kept,
+            let path = dir.join(name);
+            match read(disk, &path) {
+                Ok(Some(kept)) => return Ok(kept),
+                Ok(None) => {
+                    let path = path.display();
+                    tracing::warn!(%path, "what a full spool kept of dropped segments is damaged or newer");
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    tracing::warn!(%error, "what a full spool kept of dropped segments cannot be read");
+                Err(source) => {
+                    let what = "read";
+                    unread = Some(Error::Io { what, path, source });
                 }
             }
         }
-        Kept::default()
+        unread.map_or_else(|| Ok(Kept::default()), Err)
     }
 
     /// Writes the file; tells whether it is durable.
@@ -387,13 +397,13 @@ fn encoded(item: &Item) -> pb::Item {
     Encoder::default().item(item, || Schema::new(Vec::new())).1
 }
 
-fn read(disk: &dyn Disk, path: &Path) -> io::Result<Kept> {
+/// None where it is damaged or newer.
+fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Kept>> {
     let file = disk.open_read(path)?;
     let len = file.len()?.min(FILE_BYTES_MAX);
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let read = file.read_at(0, &mut bytes)?;
-    Kept::decode(&bytes[..read])
-        .ok_or_else(|| io::Error::other(format!("{} is damaged or newer", path.display())))
+    Ok(Kept::decode(&bytes[..read]))
 }
 
 fn write(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -478,11 +488,12 @@ mod tests {
         disk.create_dir_all(dir).unwrap();
         let mut kept = filled();
         assert!(kept.save(&disk, dir));
-        assert_eq!(Kept::load(&disk, dir).parts, kept.parts);
+        assert_eq!(Kept::load(&disk, dir).unwrap().parts, kept.parts);
         disk.put(&dir.join("kept"), b"DWKP rubbish");
-        assert_eq!(Kept::load(&disk, dir).parts, kept.parts, "the copy");
+        let copy = Kept::load(&disk, dir).unwrap();
+        assert_eq!(copy.parts, kept.parts, "the copy");
         disk.put(&dir.join("kept.copy"), b"DWKP rubbish");
-        assert_eq!(Kept::load(&disk, dir).parts, []);
+        assert_eq!(Kept::load(&disk, dir).unwrap().parts, []);
         let bytes = kept.encode();
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();

@@ -823,16 +823,24 @@ fn what_is_dropped_around_an_acknowledgement_stays_counted() {
 /// A spool on a disk with moods.
 fn open_flaky(disk: &Arc<SimDisk>, limits: Limits) -> (Spool, Arc<Mood>) {
     let mood = Arc::new(Mood::default());
+    (open_in(&mood, "", disk, limits, 1), mood)
+}
+
+/// A spool on a disk in such a mood about files whose names begin like this.
+fn open_in(
+    mood: &Arc<Mood>,
+    names: &'static str,
+    disk: &Arc<SimDisk>,
+    limits: Limits,
+    id: u64,
+) -> Spool {
     let flaky = FlakyDisk {
         disk: Arc::clone(disk),
-        mood: Arc::clone(&mood),
+        mood: Arc::clone(mood),
+        names,
     };
-    let start = Start {
-        id: 1,
-        at: sample::time(0),
-    };
-    let spool = Spool::open(Arc::new(flaky), Path::new(DIR), limits, start).unwrap();
-    (spool, mood)
+    let at = sample::time(0);
+    Spool::open(Arc::new(flaky), Path::new(DIR), limits, Start { id, at }).unwrap()
 }
 
 #[test]
@@ -1027,4 +1035,29 @@ fn strays_are_counted_once_and_for_good() {
     disk.power_cut();
     let mut spool = open_at(&disk, MEDIUM, 10, 601);
     assert_eq!(everything(&mut spool).0, (270, 30, 300, 0), "for good");
+}
+
+#[test]
+fn what_was_kept_outlives_a_bad_moment_at_the_start() {
+    let full = || {
+        let disk = Arc::new(SimDisk::new(1));
+        fill(&mut open(&disk, SMALL, 1), 1, 6_000);
+        disk
+    };
+    let mood = Arc::new(Mood::default());
+    let count = |disk: &Arc<SimDisk>, bad: u64| {
+        mood.set(true);
+        let mut spool = open_in(&mood, "kept", disk, SMALL, 2);
+        (1..=bad).for_each(|n| tick(&mut spool, 6_000 + n));
+        mood.set(false);
+        tick(&mut spool, 6_001 + bad);
+        let ((ticks, events, gone, unheard), _) = everything(&mut spool);
+        let all = ticks + events + gone + unheard;
+        assert_eq!(all, 6_001 + bad, "{bad} ticks");
+        events
+    };
+    assert_eq!(count(&full(), 5), 120, "an event is lost");
+    assert!(mood.failed() > 5);
+    // It does not hold up the spool for ever: what the segments still say of it is a gap.
+    assert!(count(&full(), 100) < 120, "the spool waits for ever");
 }
