@@ -8,7 +8,7 @@ mod anew;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use dawnwatch_proto::event::{Line, Process, Processes, Template};
+use dawnwatch_proto::event::{Line, Process, Processes, TEMPLATES_MAX, Template};
 use dawnwatch_proto::{HostId, api};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -240,6 +240,10 @@ impl Logs {
     fn has(&mut self, id: HostId, at: Timestamp, key: u32, template: &Template) -> bool {
         let room = self.pairs < PAIRS_MAX;
         let host = self.host(id, at);
+        if host.ids.len() >= TEMPLATES_MAX && !host.ids.contains_key(&template.id) {
+            self.dropped = self.dropped.saturating_add(1);
+            return false;
+        }
         host.ids.insert(template.id, key);
         if let Some(seen) = host.seen.get_mut(&key) {
             let forgotten = ms_between(seen.last, at) >= KNOWN_MS;
@@ -476,4 +480,25 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
     let end = (0..=most).rev().find(|i| text.is_char_boundary(*i));
     text[..end.unwrap_or(0)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_gives_one_shape_ever_new_numbers_takes_no_more_than_its_bound() {
+        let (host, at) = (HostId(1), Timestamp::UNIX_EPOCH);
+        let mut logs = Logs::default();
+        for id in 0..=u32::try_from(TEMPLATES_MAX).unwrap() + 10 {
+            let template = Template {
+                id,
+                text: "link <num> is up".to_owned(),
+                ..Template::default()
+            };
+            logs.meet(host, at, &template);
+        }
+        assert_eq!(logs.hosts[&host].ids.len(), TEMPLATES_MAX);
+        assert_eq!((logs.dropped, logs.pairs), (11, 1));
+    }
 }
