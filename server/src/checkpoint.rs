@@ -36,6 +36,21 @@ pub struct Checkpoint {
     pub head: Vec<u8>,
 }
 
+impl Checkpoint {
+    /// Its postcard form up to the bytes of the head, which stand last in it.
+    fn before_head(&self) -> Vec<u8> {
+        let head_bytes = self.head.len() as u64;
+        plain::bytes(&(
+            self.frame,
+            &self.at,
+            &self.engine,
+            &self.held,
+            &self.pending,
+            head_bytes,
+        ))
+    }
+}
+
 /// A checkpoint could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("write checkpoint {}: {source}", path.display())]
@@ -64,13 +79,13 @@ pub enum ReadError {
 pub fn write(data: &Path, checkpoint: &Checkpoint) -> Result<u64, WriteError> {
     let dir = data.join("checkpoint");
     let path = dir.join(format!("{:020}.ckpt", checkpoint.frame));
-    let body = plain::bytes(checkpoint);
-    let mut bytes = Vec::with_capacity(HEADER + body.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&crc(VERSION, &body).to_le_bytes());
-    bytes.extend_from_slice(&body);
-    replace(&path, &bytes).map_err(|source| WriteError {
+    // In parts: of a large fleet the head alone takes hundreds of megabytes, and lies in memory once already.
+    let before = checkpoint.before_head();
+    let body = crc(VERSION, &before);
+    let body = crc32c::crc32c_append(body, &checkpoint.head);
+    let header = [&MAGIC[..], &VERSION.to_le_bytes(), &body.to_le_bytes()].concat();
+    let parts = [&header[..], &before, &checkpoint.head];
+    replace_parts(&path, &parts).map_err(|source| WriteError {
         path: path.clone(),
         source,
     })?;
@@ -141,12 +156,16 @@ fn list(dir: &Path) -> Vec<u64> {
 /// # Errors
 /// What the file system says.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_parts(path, &[bytes])
+}
+
+fn replace_parts(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let dir = path
         .parent()
         .ok_or_else(|| io::Error::other("a path without a directory"))?;
     fs::create_dir_all(dir)?;
     let tmp = path.with_extension("tmp");
-    let written = write_synced(&tmp, bytes).and_then(|()| fs::rename(&tmp, path));
+    let written = write_synced(&tmp, parts).and_then(|()| fs::rename(&tmp, path));
     if let Err(error) = written {
         // On a full disk what is left of it would take the room that is missing.
         let _ = fs::remove_file(&tmp);
@@ -177,9 +196,9 @@ pub fn read_summed(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = File::create(path)?;
-    file.write_all(bytes)?;
+    parts.iter().try_for_each(|part| file.write_all(part))?;
     file.sync_all()
 }
 
@@ -238,6 +257,21 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &flipped).unwrap();
             assert_eq!(newest(dir.path()).0, Some(9), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_parts_is_the_form_of_the_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        for bytes in [0, 1, 127, 128, 100_000] {
+            let whole = Checkpoint {
+                head: vec![7; bytes],
+                ..checkpoint(5)
+            };
+            write(dir.path(), &whole).unwrap();
+            let path = dir.path().join("checkpoint/00000000000000000005.ckpt");
+            assert_eq!(fs::read(path).unwrap()[HEADER..], plain::bytes(&whole));
+            assert_eq!(read(dir.path(), 5).unwrap().head, whole.head);
         }
     }
 
