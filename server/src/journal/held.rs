@@ -84,8 +84,11 @@ impl Held {
                 if let Item::Gap(gap) = item
                     && gap.from_seq <= last
                 {
+                    // One that stands for more than its numbers keeps what is over: counted twice rather than not at all.
+                    let width = gap.to_seq - gap.from_seq + 1;
+                    let excess = gap.ticks.saturating_add(gap.events).saturating_sub(width);
                     gap.from_seq = last + 1;
-                    let left = gap.to_seq - gap.from_seq + 1;
+                    let left = (gap.to_seq - gap.from_seq + 1).saturating_add(excess);
                     gap.ticks = gap.ticks.min(left);
                     gap.events = gap.events.min(left);
                 }

@@ -114,6 +114,24 @@ fn a_gap_of_one_number_counts_all_that_a_full_disk_lost() {
     assert_eq!(batch.items, [lost(40)]);
 }
 
+/// What a spool drops may have such a gap in it: joined, it counts more than it has numbers, also where a part of it is held.
+#[test]
+fn a_gap_that_counts_more_than_its_numbers_keeps_what_is_over() {
+    let mut held = Held::default();
+    held.apply(&Input::Batch(batch(1, vec![gap(1, 5)])));
+    for (ticks, want) in [(10, 5), (1_000, 995)] {
+        let Item::Gap(whole) = gap(1, 10) else {
+            unreachable!("it was made a gap")
+        };
+        let mut batch = batch(1, vec![Item::Gap(Gap { ticks, ..whole })]);
+        held.trim(&mut batch);
+        let [Item::Gap(left)] = &batch.items[..] else {
+            panic!("{:?}", batch.items);
+        };
+        assert_eq!((batch.first_seq, left.from_seq, left.ticks), (6, 6, want));
+    }
+}
+
 #[test]
 fn the_epoch_in_use_is_never_forgotten() {
     let mut held = Held::default();
