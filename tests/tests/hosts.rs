@@ -406,7 +406,11 @@ fn what_a_host_sent_before_it_was_merged_is_not_asked_for_again() {
     stage.command(&["hosts", "merge", "web04", "web05"]);
     assert_eq!(new.bring(9..=9), 8, "as web05");
     let path = "/api/v1/history?host=web05&series=node_load1";
-    let history: dawnwatch_proto::api::History = stage.server.get(path).expect("its history");
+    // What is acknowledged is in the journal, and a moment later in the history.
+    let history = until("its whole history", SOON, || {
+        let history: dawnwatch_proto::api::History = stage.server.get(path).ok()?;
+        (history.samples >= 12).then_some(history)
+    });
     assert_eq!((history.samples, history.repeated), (12, 0), "of all three");
 }
 
