@@ -10,7 +10,8 @@ pub struct Sample {
     pub at_s: u64,
     /// Memory in RAM that is no page of a file, KiB: pages of the program and of files may be taken back at any time.
     pub anon_kib: u64,
-    /// Open descriptors but those of hour files, which stay open: one an hour for 35 days.
+    /// Open descriptors but those of hour files, which stay open: one an hour for 35 days; and of the files of other processes that an
+    /// agent keeps, at most 256: they are as many as the machine has processes.
     pub descriptors: u64,
 }
 
@@ -24,10 +25,12 @@ impl Sample {
             .find_map(|line| line.strip_prefix("RssAnon:"))?;
         let anon_kib = line.trim().strip_suffix(" kB")?.parse().ok()?;
         let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-        let is_hour = |path: &Path| path.extension().is_some_and(|ending| ending == "dwh");
+        let is_bounded = |path: &Path| {
+            path.extension().is_some_and(|ending| ending == "dwh") || is_of_a_process(path)
+        };
         let descriptors = open
             .flatten()
-            .filter(|one| !fs::read_link(one.path()).is_ok_and(|path| is_hour(&path)))
+            .filter(|one| !fs::read_link(one.path()).is_ok_and(|path| is_bounded(&path)))
             .count() as u64;
         Some(Sample {
             at_s,
@@ -35,6 +38,12 @@ impl Sample {
             descriptors,
         })
     }
+}
+
+/// `/proc/1/stat`, not `/proc/stat`.
+fn is_of_a_process(path: &Path) -> bool {
+    let pid = path.strip_prefix("/proc").ok().and_then(Path::to_str);
+    pid.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// Memory rises and falls with the hour, for the server holds what came in since the last one: samples an hour apart compare.
@@ -178,8 +187,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let _hour = fs::File::create(dir.path().join("1.dwh")).expect("a file");
         let _other = fs::File::create(dir.path().join("1.seg")).expect("a file");
+        let _process = fs::File::open("/proc/1/stat").expect("there is one");
+        let _kernel = fs::File::open("/proc/stat").expect("it is there");
         let links = fs::read_dir("/proc/self/fd").expect("it is there").count() as u64;
         let with = Sample::of(std::process::id(), 0).expect("it runs");
-        assert!(with.descriptors < links, "{with:?} of {links}");
+        assert!(with.descriptors + 1 < links, "{with:?} of {links}");
+        for (path, want) in [
+            ("/proc/1/stat", true),
+            ("/proc/stat", false),
+            ("/a/1", false),
+        ] {
+            assert_eq!(is_of_a_process(Path::new(path)), want, "{path}");
+        }
     }
 }
