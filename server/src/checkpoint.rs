@@ -4,7 +4,8 @@
 //! [`Checkpoint`]. Two are kept: a newest one that cannot be read costs a longer replay and nothing else.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use dawnwatch_engine::At;
@@ -18,10 +19,44 @@ const MAGIC: &[u8; 4] = b"DWCK";
 /// Version of the file.
 pub const VERSION: u32 = 1;
 const HEADER: usize = 12;
+/// What is written at a time.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes that are given piece by piece. Of a large fleet the head is hundreds of megabytes, and an allocator keeps for hours what a
+/// large list took once it has given such a list back.
+pub trait Pieces {
+    /// How many bytes these are.
+    fn size(&self) -> u64;
+
+    /// Gives them.
+    ///
+    /// # Errors
+    /// What the writer says.
+    fn write(&self, out: &mut dyn Write) -> io::Result<()>;
+}
+
+impl Pieces for Vec<u8> {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(self)
+    }
+}
+
+/// What is given, at once.
+#[cfg(test)]
+pub(crate) fn whole(pieces: &impl Pieces) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pieces.write(&mut bytes).expect("memory takes all");
+    assert_eq!(pieces.size(), bytes.len() as u64);
+    bytes
+}
 
 /// The state of the watch after a journal frame.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Checkpoint {
+pub struct Checkpoint<Head = Vec<u8>> {
     /// The first journal frame that is not in it.
     pub frame: u64,
     /// The stamp of the last input in it.
@@ -33,21 +68,37 @@ pub struct Checkpoint {
     /// Notifications whose fate is not known.
     pub pending: Vec<Notification>,
     /// `Head::save`: rows that are in no durable file yet.
-    pub head: Vec<u8>,
+    pub head: Head,
 }
 
-impl Checkpoint {
+impl<Head: Pieces> Checkpoint<Head> {
     /// Its postcard form up to the bytes of the head, which stand last in it.
     fn before_head(&self) -> Vec<u8> {
-        let head_bytes = self.head.len() as u64;
         plain::bytes(&(
             self.frame,
             &self.at,
             &self.engine,
             &self.held,
             &self.pending,
-            head_bytes,
+            self.head.size(),
         ))
+    }
+
+    /// Writes the file. Its checksum is known last, and stands before the rest.
+    fn write(&self, file: &File) -> io::Result<()> {
+        let header = [&MAGIC[..], &VERSION.to_le_bytes(), &[0; 4]].concat();
+        (&*file).write_all(&header)?;
+        let mut out = BufWriter::with_capacity(
+            BUFFER_BYTES,
+            Summed {
+                file,
+                crc: crc(VERSION, &[]),
+            },
+        );
+        out.write_all(&self.before_head())?;
+        self.head.write(&mut out)?;
+        let summed = out.into_inner().map_err(IntoInnerError::into_error)?;
+        file.write_all_at(&summed.crc.to_le_bytes(), header.len() as u64 - 4)
     }
 }
 
@@ -76,19 +127,11 @@ pub enum ReadError {
 ///
 /// # Errors
 /// [`WriteError`]; the older checkpoints still stand.
-pub fn write(data: &Path, checkpoint: &Checkpoint) -> Result<u64, WriteError> {
+pub fn write(data: &Path, checkpoint: &Checkpoint<impl Pieces>) -> Result<u64, WriteError> {
     let dir = data.join("checkpoint");
     let path = dir.join(format!("{:020}.ckpt", checkpoint.frame));
-    // In parts: of a large fleet the head alone takes hundreds of megabytes, and lies in memory once already.
-    let before = checkpoint.before_head();
-    let body = crc(VERSION, &before);
-    let body = crc32c::crc32c_append(body, &checkpoint.head);
-    let header = [&MAGIC[..], &VERSION.to_le_bytes(), &body.to_le_bytes()].concat();
-    let parts = [&header[..], &before, &checkpoint.head];
-    replace_parts(&path, &parts).map_err(|source| WriteError {
-        path: path.clone(),
-        source,
-    })?;
+    replace_by(&path, |file| checkpoint.write(file))
+        .map_err(|source| WriteError { path, source })?;
     let (mut frames, lost): (Vec<u64>, Vec<u64>) = list(&dir)
         .into_iter()
         .partition(|frame| *frame <= checkpoint.frame);
@@ -156,16 +199,19 @@ fn list(dir: &Path) -> Vec<u64> {
 /// # Errors
 /// What the file system says.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_parts(path, &[bytes])
+    replace_by(path, |mut file| file.write_all(bytes))
 }
 
-fn replace_parts(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+fn replace_by(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let dir = path
         .parent()
         .ok_or_else(|| io::Error::other("a path without a directory"))?;
     fs::create_dir_all(dir)?;
     let tmp = path.with_extension("tmp");
-    let written = write_synced(&tmp, parts).and_then(|()| fs::rename(&tmp, path));
+    let synced = |file: File| write(&file).and_then(|()| file.sync_all());
+    let written = File::create(&tmp)
+        .and_then(synced)
+        .and_then(|()| fs::rename(&tmp, path));
     if let Err(error) = written {
         // On a full disk what is left of it would take the room that is missing.
         let _ = fs::remove_file(&tmp);
@@ -196,10 +242,22 @@ pub fn read_summed(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    parts.iter().try_for_each(|part| file.write_all(part))?;
-    file.sync_all()
+/// A file, and the checksum of what was written to it.
+struct Summed<'a> {
+    file: &'a File,
+    crc: u32,
+}
+
+impl Write for Summed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.crc = crc32c::crc32c_append(self.crc, &bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Over version and content, so that a version that flipped is told from a later one.

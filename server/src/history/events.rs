@@ -41,6 +41,7 @@ pub struct EventRow {
     /// The journal position that it came in at.
     pub position: u64,
     /// Its protobuf form.
+    #[serde(serialize_with = "crate::plain::at_once")]
     pub bytes: Arc<[u8]>,
 }
 

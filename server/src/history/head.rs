@@ -1,6 +1,7 @@
 //! The head: per host up to 60 raw rows, older ones folded into immutable mini blocks, and its events.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use dawnwatch_engine::block::{self, Effort};
@@ -8,6 +9,7 @@ use dawnwatch_proto::{HostId, SchemaId};
 use serde::{Deserialize, Serialize};
 
 use super::events::EventRow;
+use crate::checkpoint::Pieces;
 use crate::plain;
 
 /// What stands before the saved head: its kind, and its version.
@@ -15,9 +17,6 @@ pub(crate) const SAVED: &[u8; 6] = b"DWHD\x02\x00";
 
 /// Rows that are kept raw; ten minutes. A mini block of them costs 13 % more than one of an hour.
 const RAW_ROWS: usize = 60;
-
-/// What a checkpoint keeps around the bytes of a block or an event: its numbers and times, a host's number.
-const AROUND_BYTES: usize = 56;
 
 /// One tick of one host as history keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +45,7 @@ pub struct Mini {
     /// Journal position of the last row.
     pub position: u64,
     /// The block.
+    #[serde(serialize_with = "crate::plain::at_once")]
     pub bytes: Arc<[u8]>,
 }
 
@@ -265,9 +265,9 @@ impl Head {
         self.bytes = bytes_of(&self.hosts);
     }
 
-    /// All rows in a form that a checkpoint keeps.
+    /// All that is held, as a checkpoint keeps it; cheap but for the latest rows, for blocks and events are shared.
     #[must_use]
-    pub fn save(&self) -> Vec<u8> {
+    pub fn save(&self) -> Saved {
         let mut all: BTreeMap<HostId, HostRows> = BTreeMap::new();
         for (host, rows) in self.sealing.iter().chain(&self.hosts) {
             let kept = all.entry(*host).or_default();
@@ -276,15 +276,7 @@ impl Head {
             kept.latest = rows.latest;
             kept.events.extend(rows.events.iter().cloned());
         }
-        // At once, for growing by doubling would take three times as much: all bytes, and what stands around each block and event.
-        let bytes = bytes_of(&all);
-        let parts = all
-            .values()
-            .map(|rows| 1 + rows.minis.len() + rows.events.len());
-        let room = bytes.rows + bytes.events + parts.sum::<usize>() * AROUND_BYTES;
-        let mut saved = Vec::with_capacity(SAVED.len() + room);
-        saved.extend_from_slice(SAVED);
-        plain::bytes_after(saved, &all)
+        Saved(all)
     }
 
     /// The head that was saved, without what is in durable files up to `through`.
@@ -312,6 +304,21 @@ impl Head {
     }
 }
 
+/// A head as a checkpoint keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Saved(BTreeMap<HostId, HostRows>);
+
+impl Pieces for Saved {
+    fn size(&self) -> u64 {
+        SAVED.len() as u64 + plain::size(&self.0)
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(SAVED)?;
+        plain::write(&self.0, out)
+    }
+}
+
 fn bytes_of(hosts: &BTreeMap<HostId, HostRows>) -> Bytes {
     hosts
         .values()
@@ -336,6 +343,10 @@ mod tests {
         }
     }
 
+    fn saved(head: &Head) -> Vec<u8> {
+        crate::checkpoint::whole(&head.save())
+    }
+
     fn times(head: &Head, host: HostId) -> Vec<i64> {
         let (minis, raw) = head.of(host);
         let folded = minis
@@ -355,16 +366,16 @@ mod tests {
             head.push(host, row(i, 1 + i / 100));
         }
         assert_eq!(times(&head, host), want);
-        assert_eq!(times(&Head::restore(&head.save(), 0).unwrap(), host), want);
+        assert_eq!(times(&Head::restore(&saved(&head), 0).unwrap(), host), want);
         let _ = head.begin_seal();
         assert_eq!(times(&head, host), want, "readable while being sealed");
         head.push(host, row(151, 2));
         assert_eq!(
-            times(&Head::restore(&head.save(), 0).unwrap(), host).len(),
+            times(&Head::restore(&saved(&head), 0).unwrap(), host).len(),
             151
         );
         assert_eq!(
-            times(&Head::restore(&head.save(), 150).unwrap(), host),
+            times(&Head::restore(&saved(&head), 150).unwrap(), host),
             [1_510_000]
         );
         head.undo_seal();
@@ -389,7 +400,7 @@ mod tests {
         }
         let bytes = counted(&head);
         assert!(bytes.rows > 0, "{bytes:?}");
-        assert!(counted(&Head::restore(&head.save(), 0).unwrap()).rows > bytes.rows);
+        assert!(counted(&Head::restore(&saved(&head), 0).unwrap()).rows > bytes.rows);
         let _ = head.begin_seal();
         assert_eq!(counted(&head), Bytes::default());
         head.undo_seal();
@@ -406,7 +417,7 @@ mod tests {
             head.push(host, row(i, 5));
         }
         let golden = "44574844020001010105a09c01e0d40303031a030302010207845d2665080003a29c01a29c010302030404001000010500";
-        let saved = head.save();
+        let saved = saved(&head);
         assert_eq!(data_encoding::HEXLOWER.encode(&saved), golden);
         let read = Head::restore(&saved, 1).unwrap();
         assert_eq!(times(&read, host), [10_000, 20_000, 30_000]);

@@ -30,7 +30,7 @@ use dawnwatch_segment::Disk;
 use jiff::Timestamp;
 
 use events::EventRow;
-use head::{Head, HostRows, Row};
+use head::{Head, HostRows, Row, Saved};
 use hour::HourFile;
 use schemas::Schemas;
 use summary::keep::{self, Summaries};
@@ -222,7 +222,7 @@ impl History {
 
     /// What a checkpoint keeps of the head.
     #[must_use]
-    pub fn save(&self) -> Vec<u8> {
+    pub fn save(&self) -> Saved {
         self.head().save()
     }
 

@@ -55,11 +55,11 @@ fn a_crash_after_the_rename_doubles_and_loses_nothing() {
     let history = open(dir.path());
     history.schema(HOST, &schema()).unwrap();
     push(&history, 1..=150);
-    let before = history.save();
+    let before = crate::checkpoint::whole(&history.save());
     push(&history, 151..=170);
     let sealing = history.begin_seal();
     push(&history, 171..=200);
-    let between = history.save();
+    let between = crate::checkpoint::whole(&history.save());
     assert_eq!(held(&history), all(200), "while it is being sealed");
     history.seal(&sealing, 170, Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!(held(&history), all(200), "after it");
@@ -167,11 +167,11 @@ fn events_are_held_exactly_once_over_sealing_and_a_crash() {
     let held = |history: &History| events_held(history, None, (0, 1_000), 1_000);
     let all = |to: u64| (1..=to).collect::<Vec<u64>>();
     push_events(&history, 1..=150);
-    let before = history.save();
+    let before = crate::checkpoint::whole(&history.save());
     push_events(&history, 151..=170);
     let sealing = history.begin_seal();
     push_events(&history, 171..=200);
-    let between = history.save();
+    let between = crate::checkpoint::whole(&history.save());
     assert_eq!(held(&history), all(200), "while they are being sealed");
     history.seal(&sealing, 170, Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!(held(&history), all(200), "after it");
@@ -271,7 +271,7 @@ fn an_erased_host_leaves_the_files_and_the_other_stays() {
     let history = open(dir.path());
     hour_of_two(&history, other);
     push(&history, 151..=160);
-    let saved = history.save();
+    let saved = crate::checkpoint::whole(&history.save());
     let hosts = std::collections::BTreeSet::from([other]);
     let holding = |history: &History| {
         let mut files = history.holding(&hosts);

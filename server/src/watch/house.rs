@@ -8,7 +8,7 @@ use dawnwatch_engine::input::Notice;
 use super::sealer::{Outcome, Sealer};
 use super::{Error, Watch};
 use crate::checkpoint::{self, Checkpoint};
-use crate::history;
+use crate::history::{self, head::Saved};
 
 /// A checkpoint is written at least this often.
 const CHECKPOINT_EVERY_MS: u64 = 10 * 60 * 1_000;
@@ -149,7 +149,7 @@ impl Watch {
 
     /// The state after the last frame.
     #[must_use]
-    pub fn snapshot(&self) -> Checkpoint {
+    pub fn snapshot(&self) -> Checkpoint<Saved> {
         Checkpoint {
             frame: self.frame,
             at: self.at,

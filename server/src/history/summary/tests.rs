@@ -320,7 +320,7 @@ fn names_are_taken_back_and_others_are_not() {
 fn hours_are_what_their_samples_come_to() {
     let dir = tempfile::tempdir().unwrap();
     let history = house(dir.path());
-    let saved = history.save();
+    let saved = crate::checkpoint::whole(&history.save());
     let check = |history: &History, what: &str| {
         for column in 0..3 {
             let drawn = draw(history, column, 10);
@@ -502,7 +502,7 @@ fn what_expires_leaves_five_minutes() {
     for path in files(dir.path(), ".5m.dws") {
         fs::remove_file(path).unwrap();
     }
-    let saved = history.save();
+    let saved = crate::checkpoint::whole(&history.save());
     let history = open(dir.path());
     history.restore(&saved).unwrap();
     let close = draw(&history, 0, 1_000);
