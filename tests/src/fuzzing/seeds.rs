@@ -454,7 +454,9 @@ pub fn saved() -> Vec<Vec<u8>> {
         );
     }
     out.extend(both(0, &engine.save()));
-    out.extend(both(2, &head.save()));
+    let mut rows = Vec::new();
+    checkpoint::Pieces::write(&head.save(), &mut rows).expect("memory takes all");
+    out.extend(both(2, &rows));
     let dir = tempfile::tempdir().expect("a directory");
     fs::create_dir(dir.path().join("checkpoint")).expect("a directory");
     let one = checkpoint::Checkpoint {
