@@ -45,21 +45,21 @@ pub async fn sync(shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
+    use dawnwatch_segment::hooked::Hooked;
     use dawnwatch_segment::{Disk, RealDisk};
 
     use super::*;
-    use crate::spool::slow::SlowDisk;
+    use crate::spool::hooks::Held;
     use crate::spool::{Limits, Spool, Start, sample};
 
     #[tokio::test]
     async fn a_slow_disk_holds_up_nothing_but_its_sync() {
         let dir = tempfile::tempdir().unwrap();
-        let held = Arc::new(AtomicBool::new(false));
-        let disk = SlowDisk {
+        let held = Arc::new(Held::default());
+        let disk = Hooked {
             disk: RealDisk,
-            held: Arc::clone(&held),
+            hooks: Arc::clone(&held),
         };
         let limits = Limits {
             bytes_max: 1 << 30,
@@ -73,7 +73,7 @@ mod tests {
         let spool = Spool::open(disk, &dir.path().join("spool"), limits, start).unwrap();
         let shared = Shared::new(spool, None);
         shared.event(sample::event_of(1));
-        held.store(true, Ordering::SeqCst);
+        held.set(true);
         let mut is_synced = false;
         let ticking = async {
             for n in 2..=50 {
@@ -82,7 +82,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             // Only now may the disk finish: were it waited for, this would never be reached.
-            held.store(false, Ordering::SeqCst);
+            held.set(false);
         };
         let syncing = async {
             sync(&shared).await;

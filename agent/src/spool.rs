@@ -457,10 +457,8 @@ impl Spool {
 }
 
 #[cfg(test)]
-mod flaky;
+pub(crate) mod hooks;
 #[cfg(test)]
 pub(crate) mod sample;
-#[cfg(test)]
-pub(crate) mod slow;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use dawnwatch_proto::event::GoodbyeReason;
 use dawnwatch_proto::{Event, EventBody, Gap, Item};
+use dawnwatch_segment::hooked::Hooked;
 use dawnwatch_segment::sim::{Call, Failure, SimDisk};
 use proptest::prelude::*;
 
-use super::flaky::{FlakyDisk, Mood};
+use super::hooks::Mood;
 use super::*;
 
 const DIR: &str = "/state/spool";
@@ -822,25 +823,18 @@ fn what_is_dropped_around_an_acknowledgement_stays_counted() {
 
 /// A spool on a disk with moods.
 fn open_flaky(disk: &Arc<SimDisk>, limits: Limits) -> (Spool, Arc<Mood>) {
-    let mood = Arc::new(Mood::default());
-    (open_in(&mood, "", disk, limits, 1), mood)
+    let mood = Arc::new(Mood::about(""));
+    (open_in(&mood, disk, limits, 1), mood)
 }
 
-/// A spool on a disk in such a mood about files whose names begin like this.
-fn open_in(
-    mood: &Arc<Mood>,
-    names: &'static str,
-    disk: &Arc<SimDisk>,
-    limits: Limits,
-    id: u64,
-) -> Spool {
-    let flaky = FlakyDisk {
-        disk: Arc::clone(disk),
-        mood: Arc::clone(mood),
-        names,
+/// A spool on a disk in such a mood.
+fn open_in(mood: &Arc<Mood>, disk: &Arc<SimDisk>, limits: Limits, id: u64) -> Spool {
+    let moody = Hooked {
+        disk: SimDisk::clone(disk),
+        hooks: Arc::clone(mood),
     };
     let at = sample::time(0);
-    Spool::open(Arc::new(flaky), Path::new(DIR), limits, Start { id, at }).unwrap()
+    Spool::open(Arc::new(moody), Path::new(DIR), limits, Start { id, at }).unwrap()
 }
 
 #[test]
@@ -1044,10 +1038,10 @@ fn what_was_kept_outlives_a_bad_moment_at_the_start() {
         fill(&mut open(&disk, SMALL, 1), 1, 6_000);
         disk
     };
-    let mood = Arc::new(Mood::default());
+    let mood = Arc::new(Mood::about("kept"));
     let count = |disk: &Arc<SimDisk>, bad: u64| {
         mood.set(true);
-        let mut spool = open_in(&mood, "kept", disk, SMALL, 2);
+        let mut spool = open_in(&mood, disk, SMALL, 2);
         (1..=bad).for_each(|n| tick(&mut spool, 6_000 + n));
         mood.set(false);
         tick(&mut spool, 6_001 + bad);

@@ -3,7 +3,7 @@
 //! - [`Log`] appends, syncs, rotates and releases; [`Log::open`] recovers and says in a [`Recovery`] what it cut.
 //! - [`Reader`] goes through the frames in order and reports what is damaged as [`Read::Damage`] between the good ones.
 //! - [`Disk`] is the small wall to the file system: [`RealDisk`] is the real one, [`sim::SimDisk`] a simulated one with
-//!   power cuts and injected errors.
+//!   power cuts and injected errors, [`hooked::Hooked`] one that somebody stands in front of.
 //!
 //! Promises: a position that [`Log::sync`] returned survives a power cut; nothing is read that was not appended;
 //! after a failed sync nothing is ever acknowledged again by the same [`Log`]. Positions count up by one over the
@@ -19,6 +19,7 @@ mod error;
 mod files;
 mod frame;
 mod header;
+pub mod hooked;
 mod log;
 mod reader;
 mod recover;

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::agent::Agent;
-use super::lying::Lying;
+use super::lying::lying;
 use super::oracle::Oracle;
 use super::{Lie, Trace};
 use crate::chance::Chance;
@@ -114,7 +114,7 @@ impl Server {
 
     fn wall_disk(&self) -> Arc<dyn Disk> {
         if self.lie == Lie::SyncDoesNothing {
-            Arc::new(Lying(self.disk.clone()))
+            lying(self.disk.clone())
         } else {
             Arc::new(self.disk.clone())
         }

@@ -4,91 +4,33 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use dawnwatch_segment::hooked::{Hooked, Hooks};
 use dawnwatch_segment::sim::SimDisk;
 use dawnwatch_segment::{Disk, DiskFile, Error, Log, Options};
 
 use crate::oracle::Oracle;
 use crate::{dir, options, see_all};
 
-/// A simulated disk whose syncs can be empty promises.
-#[derive(Debug, Clone)]
+/// Whose syncs can be empty promises.
+#[derive(Debug)]
 struct Lying {
-    disk: SimDisk,
     syncs_data: bool,
     syncs_names: bool,
 }
 
-#[derive(Debug)]
-struct LyingFile {
-    file: Box<dyn DiskFile>,
-    syncs_data: bool,
-}
-
-impl Lying {
-    fn wrap(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        Box::new(LyingFile {
-            file,
-            syncs_data: self.syncs_data,
-        })
-    }
-}
-
-impl Disk for Lying {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.wrap(self.disk.create(path)?))
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.wrap(self.disk.open(path)?))
-    }
-    fn open_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.wrap(self.disk.open_read(path)?))
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        if self.syncs_names {
-            self.disk.sync_dir(dir)
-        } else {
-            Ok(())
+impl Hooks for Lying {
+    fn sync_data(&self, file: &mut dyn DiskFile) -> io::Result<()> {
+        match self.syncs_data {
+            true => file.sync_data(),
+            false => Ok(()),
         }
     }
-}
 
-impl DiskFile for LyingFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(offset, into)
-    }
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, bytes)
-    }
-    fn sync_data(&mut self) -> io::Result<()> {
-        if self.syncs_data {
-            self.file.sync_data()
-        } else {
-            Ok(())
+    fn sync_dir(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        match self.syncs_names {
+            true => disk.sync_dir(dir),
+            false => Ok(()),
         }
-    }
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn preallocate(&mut self, len: u64) -> io::Result<()> {
-        self.file.preallocate(len)
-    }
-    fn drop_cache(&mut self) -> io::Result<()> {
-        self.file.drop_cache()
     }
 }
 
@@ -99,11 +41,13 @@ fn text(error: Error) -> String {
 /// Rounds of use and power cut on one disk; tells what was lost.
 fn rounds(seed: u64, syncs_data: bool, syncs_names: bool) -> Result<u64, String> {
     let disk = SimDisk::new(seed);
-    let lying = Lying {
+    let lying: Arc<dyn Disk> = Arc::new(Hooked {
         disk: disk.clone(),
-        syncs_data,
-        syncs_names,
-    };
+        hooks: Arc::new(Lying {
+            syncs_data,
+            syncs_names,
+        }),
+    });
     let mut oracle = Oracle::default();
     let mut draw = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut dice = |sides: u64| {
@@ -118,8 +62,7 @@ fn rounds(seed: u64, syncs_data: bool, syncs_names: bool) -> Result<u64, String>
             header_note: format!("epoch {}", seed % 2 * round).into(),
             ..options(2000, seed.is_multiple_of(3))
         };
-        let (mut log, recovery) =
-            Log::open(Arc::new(lying.clone()), dir(), options).map_err(text)?;
+        let (mut log, recovery) = Log::open(Arc::clone(&lying), dir(), options).map_err(text)?;
         oracle.opened(&recovery)?;
         oracle.check(&see_all(&disk, 1))?;
         torn += u64::from(recovery.cut.is_some());
@@ -177,13 +120,14 @@ fn a_segment_behind_a_directory_sync_is_there_after_the_cut() {
         let mut vanished = 0;
         for seed in 0..20 {
             let disk = SimDisk::new(seed);
-            let lying = Lying {
+            let lying: Arc<dyn Disk> = Arc::new(Hooked {
                 disk: disk.clone(),
-                syncs_data: true,
-                syncs_names,
-            };
-            let open =
-                || Log::open(Arc::new(lying.clone()), dir(), options(1 << 20, false)).unwrap();
+                hooks: Arc::new(Lying {
+                    syncs_data: true,
+                    syncs_names,
+                }),
+            });
+            let open = || Log::open(Arc::clone(&lying), dir(), options(1 << 20, false)).unwrap();
             let (mut log, _) = open();
             log.append(b"one").unwrap();
             log.rotate().unwrap();
