@@ -4,18 +4,17 @@
 //! |---|---|---|
 //! | held | as long as what is reserved | nothing is wrong |
 //! | given back | empty | the disk was full: what streams bring is refused, everything else goes on in the room that this made |
-//! | none | not there | there was never enough room for one: a full disk holds everything up |
+//! | none | not there | there was never enough room for one, or the file system reserves none: a full disk holds everything up |
 //!
 //! The room is taken again once that leaves 16 MiB free. Agents keep in their spools what was refused.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
 /// The file.
 pub const FILE: &str = "reserve";
@@ -152,24 +151,36 @@ impl Reserve {
                     tracing::info!("there is room on the disk again, agents are told to go on");
                 }
             }
-            // Others write too: it may have become less. Whatever it is, an empty file says how things stand.
+            // Others write too: it may have become less.
+            Err(Errno::NOTSUP | Errno::NOSYS) => self.cannot(),
             Err(error) => tracing::debug!(%error, "reserved room could not be taken"),
         }
     }
 
-    fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let file: File = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&self.path)?;
-        if let Err(error) = fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            // A part of it would be taken for the whole.
-            file.set_len(0)?;
-            return Err(error.into());
+    /// This file system reserves nothing (ext2 and ext3, NFS before 4.2): nobody may be refused for want of what can never be.
+    fn cannot(&self) {
+        self.given.store(false, Ordering::Relaxed);
+        tracing::warn!(
+            path = %self.path.display(),
+            "no room reserved, this file system cannot: should the disk be full, judging waits and messages with it"
+        );
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&self.path, flags, Mode::RUSR | Mode::WUSR)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => rustix::fs::fsync(&file),
+            // A part of it would be taken for the whole, and an empty file says that it was given back.
+            Err(error) if self.is_given() && error != Errno::NOTSUP && error != Errno::NOSYS => {
+                rustix::fs::ftruncate(&file, 0)?;
+                Err(error)
+            }
+            Err(error) => {
+                rustix::fs::unlink(&self.path)?;
+                Err(error)
+            }
         }
-        file.sync_all()
     }
 
     /// Bytes that are free for this process, and bytes of the whole.
@@ -212,6 +223,26 @@ mod tests {
         reserve.look(10_000);
         assert!(!reserve.is_given());
         assert_eq!(length(), whole);
+    }
+
+    /// Files of `/proc` cannot be reserved for, as those of ext3 cannot; an earlier server left an empty one there.
+    #[test]
+    fn where_nothing_can_be_reserved_nobody_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        std::os::unix::fs::symlink("/proc/self/comm", &path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        let reserve = Reserve::open(dir.path());
+        assert!(!reserve.is_given() && !reserve.give());
+        assert!(fs::symlink_metadata(&path).is_err(), "none");
+        // Room that was given back before the data came here is not waited for either.
+        let reserve = Reserve::open(dir.path());
+        assert!(reserve.give());
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/proc/self/comm", &path).unwrap();
+        reserve.look(10_000);
+        assert!(!reserve.is_given());
+        assert!(fs::symlink_metadata(&path).is_err(), "none");
     }
 
     #[test]
