@@ -1,6 +1,6 @@
 //! The choice itself: the same fleet, the same lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dawnwatch_engine::config::{Target as Named, glob};
@@ -86,7 +86,7 @@ fn drop_shared_addresses(members: &mut [Member]) {
             machines.entry(address).or_default().push(&member.machine);
         }
     }
-    let shared: Vec<IpAddr> = machines
+    let shared: BTreeSet<IpAddr> = machines
         .into_iter()
         .filter(|(_, machines)| machines.iter().any(|machine| *machine != machines[0]))
         .map(|(address, _)| address)
@@ -112,38 +112,70 @@ fn pinger(fleet: &Fleet<'_>) -> Option<HostId> {
     Some(live.unwrap_or(first).id)
 }
 
+/// Who pings whom among the hosts themselves. Made anew every second: what it takes grows with the fleet, not with its square.
 fn mesh(members: &[Member]) -> BTreeMap<HostId, Vec<Target>> {
     let ring: Vec<&Member> = members
         .iter()
         .filter(|m| m.neighbour && m.address.is_some())
         .collect();
-    let mut lists = BTreeMap::new();
-    for member in members.iter().filter(|m| m.neighbour) {
-        let others = || {
-            ring.iter()
-                .filter(|m| m.id != member.id && m.machine_differs(member))
-        };
-        let (near, far): (Vec<&Member>, Vec<&Member>) = match &member.site {
-            None => (others().copied().collect(), Vec::new()),
-            Some(_) => others().copied().partition(|m| m.site == member.site),
-        };
-        let after = |list: &[&Member], count: usize| -> Vec<Target> {
-            let start = list.partition_point(|m| m.id < member.id);
-            let turn = list.iter().cycle().skip(start).take(list.len());
-            let found = turn.filter_map(|m| host_target(m, Role::Mesh));
-            found.take(count).collect()
-        };
-        let mut list = after(&near, NEAR);
-        if !far.is_empty() {
-            // By its place, so that the hosts of one site do not all ask the same host of another.
-            let place = members.partition_point(|m| m.id < member.id);
-            list.extend(host_target(far[place % far.len()], Role::Mesh));
+    let mut sites: BTreeMap<&str, Site<'_>> = BTreeMap::new();
+    for (place, member) in ring.iter().enumerate() {
+        if let Some(name) = &member.site {
+            sites.entry(name).or_default().add(place, member);
         }
+    }
+    let empty = Site::default();
+    let mut lists = BTreeMap::new();
+    for (place, member) in members.iter().enumerate().filter(|(_, m)| m.neighbour) {
+        let (near, far) = match &member.site {
+            None => (&ring, None),
+            Some(name) => {
+                let site = sites.get(name.as_str()).unwrap_or(&empty);
+                // By its place, so that the hosts of one site do not all ask the same host of another.
+                (&site.members, site.other(&ring, place, member))
+            }
+        };
+        let (before, after) = near.split_at(near.partition_point(|m| m.id < member.id));
+        let near = after.iter().chain(before);
+        let near = near.filter(|m| m.id != member.id && m.machine_differs(member));
+        let near = near.filter_map(|m| host_target(m, Role::Mesh));
+        let mut list: Vec<Target> = near.take(NEAR).collect();
+        list.extend(far.and_then(|m| host_target(m, Role::Mesh)));
         if !list.is_empty() {
             lists.insert(member.id, list);
         }
     }
     lists
+}
+
+/// The hosts of one site that can be pinged.
+#[derive(Default)]
+struct Site<'a> {
+    members: Vec<&'a Member>,
+    /// Of each of them, how many hosts of other sites stand before it among all.
+    others_before: Vec<usize>,
+}
+
+impl<'a> Site<'a> {
+    /// Takes in the next one, which has this place among all.
+    fn add(&mut self, place: usize, member: &'a Member) {
+        self.others_before.push(place - self.members.len());
+        self.members.push(member);
+    }
+
+    /// The host of another site that has this place among those, beginning anew behind the last; the next one where it is the same
+    /// machine.
+    fn other(&self, ring: &[&'a Member], place: usize, of: &Member) -> Option<&'a Member> {
+        let others = ring.len() - self.members.len();
+        let at = |more: usize| {
+            let place = (place + more) % others;
+            ring[place
+                + self
+                    .others_before
+                    .partition_point(|others| *others <= place)]
+        };
+        (0..others).map(at).find(|m| m.machine_differs(of))
+    }
 }
 
 impl Member {
@@ -265,6 +297,91 @@ mod tests {
                 "h5 mesh:h4 mesh:h2",
             ],
         );
+    }
+
+    /// The same lists, found by looking at every host for every host.
+    fn of_every_pair(members: &[Member]) -> BTreeMap<HostId, Vec<Target>> {
+        let mut lists = BTreeMap::new();
+        for (place, member) in members.iter().enumerate().filter(|(_, m)| m.neighbour) {
+            let ring = members
+                .iter()
+                .filter(|m| m.neighbour && m.address.is_some());
+            let is_near = |m: &&&Member| member.site.is_none() || m.site == member.site;
+            let (near, far): (Vec<&Member>, Vec<&Member>) = ring.partition(|m| is_near(&m));
+            let turned = |list: &[&Member], by: usize| {
+                let turn = [&list[by..], &list[..by]].concat().into_iter();
+                let others = turn.filter(|m| m.id != member.id && m.machine_differs(member));
+                others
+                    .filter_map(|m| host_target(m, Role::Mesh))
+                    .collect::<Vec<_>>()
+            };
+            let after = near.iter().filter(|m| m.id < member.id).count();
+            let mut list = turned(&near, after);
+            list.truncate(NEAR);
+            if !far.is_empty() {
+                list.extend(turned(&far, place % far.len()).into_iter().next());
+            }
+            if !list.is_empty() {
+                lists.insert(member.id, list);
+            }
+        }
+        lists
+    }
+
+    #[test]
+    fn each_list_is_as_if_every_host_had_been_looked_at() {
+        let mut random = 7_u64;
+        let mut one_in = |n: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005) + 1;
+            (random >> 33).is_multiple_of(n)
+        };
+        let mut asked = 0;
+        for hosts in (1..=60).cycle().take(600) {
+            let mut members: Vec<Member> = Vec::new();
+            for i in 1..=hosts {
+                let site = ["", "hq", "branch", "lab"]
+                    .into_iter()
+                    .find(|_| one_in(3))
+                    .unwrap_or("hq");
+                let mut one = member(i, site);
+                if let Some(before) = members.last().filter(|_| one_in(4)) {
+                    one.machine.clone_from(&before.machine);
+                }
+                one.address = one.address.filter(|_| !one_in(6));
+                one.neighbour = !one_in(8);
+                members.push(one);
+            }
+            let lists = mesh(&members);
+            assert_eq!(lists, of_every_pair(&members), "{members:#?}");
+            asked += lists.values().map(Vec::len).sum::<usize>();
+        }
+        assert!(asked > 20_000, "{asked}");
+    }
+
+    #[test]
+    fn a_fleet_of_ten_thousand_is_planned() {
+        let fleet = (1..=10_000_u64).map(|i| {
+            let site = format!("site{}", i % 20);
+            let host = i.to_string();
+            let [.., high, low] = i.to_be_bytes();
+            Member {
+                id: HostId::v7(i, 0),
+                machine: format!("machine {host}"),
+                name: host,
+                address: Some(IpAddr::from([10, 0, high, low])),
+                ..member(1, &site)
+            }
+        });
+        let fleet: Vec<Member> = fleet.collect();
+        let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+        for list in mesh(&fleet).into_values() {
+            assert_eq!(list.len(), NEAR + 1);
+            for target in list {
+                *asked.entry(target.name).or_default() += 1;
+            }
+        }
+        assert_eq!(asked.len(), fleet.len(), "everybody is seen");
+        assert!(asked.values().all(|by| (2..=5).contains(by)), "evenly");
     }
 
     #[test]
