@@ -5,11 +5,12 @@
 //! panic in a step is caught: its position goes to `journal/skip`, and the watch starts again from the checkpoint without it.
 
 mod house;
+mod outstanding;
 mod recovery;
 mod sealed;
 mod sealer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::nights;
 use crate::published::Published;
 use crate::vitals::Gauges;
 
+use outstanding::Outstanding;
 use sealer::Sealer;
 
 pub(crate) use recovery::read_skip;
@@ -163,7 +165,7 @@ pub struct Watch {
     engine: Engine,
     ledger: Ledger,
     held: Held,
-    pending: BTreeMap<String, Notification>,
+    pending: Outstanding,
     skip: BTreeSet<u64>,
     /// The next journal frame.
     frame: u64,
@@ -188,7 +190,7 @@ pub struct Watch {
 impl Watch {
     /// Sends again what was never known to arrive; called once, when recovery is complete.
     pub fn send_pending(&self) {
-        for notification in self.pending.values() {
+        for notification in self.pending.iter() {
             (self.tools.notify)(notification.clone());
         }
     }
@@ -339,8 +341,7 @@ impl Watch {
     fn carry_out(&mut self, last: u64, at: At, effects: Vec<Effect>) -> Result<(), Error> {
         for effect in &effects {
             if let Effect::Notify(notification) = effect {
-                self.pending
-                    .insert(notification.key.clone(), notification.clone());
+                self.pending.insert(notification.clone());
             }
         }
         if !effects.is_empty() {
@@ -369,7 +370,7 @@ impl Watch {
     }
 
     fn count_pending(&self) {
-        let oldest = self.pending.values().map(|one| one.decided).min();
+        let oldest = self.pending.iter().map(|one| one.decided).min();
         self.tools.gauges.outbox(self.pending.len(), oldest);
     }
 

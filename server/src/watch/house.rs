@@ -155,7 +155,7 @@ impl Watch {
             at: self.at,
             engine: self.engine.save(),
             held: self.held.clone(),
-            pending: self.pending.values().cloned().collect(),
+            pending: self.pending.iter().cloned().collect(),
             head: self.tools.history.save(),
         }
     }

@@ -1,12 +1,13 @@
 //! Recovery: the newest checkpoint that can be used, then the journal after it, leaving out poisoned positions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dawnwatch_engine::input::Notice;
 use dawnwatch_engine::{At, Engine, RestoreError};
 use dawnwatch_segment::{Read, Reader};
 
+use super::outstanding::Outstanding;
 use super::{Error, Tools, Watch};
 use crate::checkpoint::{self, ReadError};
 use crate::journal::{self, Held};
@@ -52,7 +53,7 @@ pub fn recover(tools: Tools, next_frame: u64) -> Result<Recovered, Error> {
         engine: Engine::new(),
         ledger,
         held: Held::default(),
-        pending: BTreeMap::new(),
+        pending: Outstanding::default(),
         skip,
         frame: 1,
         at: journal::origin(),
@@ -143,7 +144,7 @@ impl Watch {
         }
         self.engine = Engine::new();
         self.held = Held::default();
-        self.pending.clear();
+        self.pending = Outstanding::default();
         (self.frame, self.at) = (1, journal::origin());
         (self.checkpoint_ms, self.checkpoint_bytes) = (0, 0);
         Ok(damage)
@@ -164,8 +165,7 @@ impl Watch {
         restored.map_err(ReadError::Damaged)?;
         (self.engine, self.held) = (engine, found.held);
         (self.frame, self.at) = (found.frame, found.at);
-        let pending = found.pending.into_iter();
-        self.pending = pending.map(|n| (n.key.clone(), n)).collect();
+        self.pending = found.pending.into_iter().collect();
         (self.checkpoint_ms, self.checkpoint_bytes) = (self.at.boot_ms, 0);
         Ok(())
     }

@@ -289,6 +289,29 @@ fn checkpoint_and_tail_are_the_whole_replay_also_from_the_older_one() {
     assert!(check(1) > tail, "more is replayed from the older one");
 }
 
+/// Keys sort as texts: the tenth message about an incident before the second.
+#[test]
+fn what_waits_is_sent_again_in_the_order_in_which_it_was_decided() {
+    let stage = Stage::new();
+    stage.journal(&stamped(story(), 0, 0));
+    let recovered = stage.recover(&Seen::default());
+    let mut saved = recovered.watch.snapshot();
+    let mut one = saved.pending.remove(0);
+    let keys = ["I-9/9/ops", "I-9/10/ops", "I-10/1/ops", "I-9/11/ops"];
+    for key in keys {
+        one.key = key.to_owned();
+        saved.pending.push(one.clone());
+    }
+    checkpoint::write(stage.dir.path(), &saved).unwrap();
+    drop(recovered);
+    let seen = Seen::default();
+    let again = stage.recover(&seen).watch;
+    again.send_pending();
+    assert_eq!(seen.sent(), keys);
+    let kept = again.snapshot().pending.into_iter().map(|one| one.key);
+    assert_eq!(kept.collect::<Vec<_>>(), keys, "also over the next restart");
+}
+
 /// Panics at one input.
 fn panics(engine: &mut Engine, at: At, input: Input) -> Vec<Effect> {
     assert!(!matches!(&input, Input::Server(notice) if notice.subject == "boom"));
