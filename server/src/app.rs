@@ -3,6 +3,7 @@
 mod background;
 mod directory;
 mod inputs;
+mod reload;
 mod signals;
 mod start;
 mod web;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use dawnwatch_engine::input::Input;
 use dawnwatch_proto::pb::enrolment_server::EnrolmentServer;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
+use tokio::sync::{mpsc, watch as tokio_watch};
 use tonic::service::Routes;
 
 use crate::clock::{Clock, Stamper};
@@ -54,9 +55,6 @@ const OUTBOX_WITHIN: Duration = Duration::from_secs(2);
 /// Journal and watch get this long for what has come in and the last checkpoint, a fraction of a second as a rule. What they
 /// do not finish is replayed at the next start.
 const ROOMS_WITHIN: Duration = Duration::from_secs(30);
-
-/// A configuration taken up anew waits this long for its place in the journal.
-const CONFIG_WITHIN: Duration = Duration::from_secs(5);
 
 /// A stream that says nothing for this long is asked whether it is there. Longer than a tick, so that a quiet agent is never
 /// asked, for each question and its answer weigh as much as half a tick.
@@ -368,11 +366,15 @@ impl Running {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut look = tokio::spawn(std::future::ready(()));
         let mut renewals = tokio::time::interval(RENEW_EVERY);
+        let mut reload = None;
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                _ = signals.hang_up.recv() => self.reload().await,
+                _ = signals.hang_up.recv(), if reload.is_none() => reload = self.reload().await,
+                told = reload::told(&mut reload), if reload.is_some() => {
+                    self.reloaded(reload.take(), told);
+                }
                 Some(ended) = failure.recv() => return ended,
                 _ = ticks.tick() => {
                     submit_soon(&self.journal, Input::Tick);
@@ -383,47 +385,6 @@ impl Running {
                 _ = renewals.tick() => self.renew(),
             }
         }
-    }
-
-    /// Takes up a changed configuration; a broken one leaves the old one in force, and a finding says so.
-    async fn reload(&self) {
-        let settings = match load_settings(&self.options) {
-            Ok(settings) => settings,
-            Err(error) => return self.not_taken_up(&error.to_string()),
-        };
-        // The engine first: a channel that it does not know yet is sent nothing, one that is gone would refuse what it is sent.
-        let targets = settings.engine.targets.clone();
-        let config = Input::Config(Box::new(settings.engine));
-        let (reply, durable) = oneshot::channel();
-        let journalled = tokio::time::timeout(CONFIG_WITHIN, async {
-            let submit = Submit::Input(Box::new(config), Some(reply));
-            self.journal.send(submit).await.ok()?;
-            durable.await.ok()
-        });
-        match journalled.await {
-            Ok(Some(Ok(()))) => {}
-            Ok(Some(Err(full))) => return self.not_taken_up(&full.to_string()),
-            Ok(None) | Err(_) => return self.not_taken_up("the journal is behind, try again"),
-        }
-        self.targets.configure(&targets, settings.pinger.as_deref());
-        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = outbox
-            .as_mut()
-            .map(|outbox| outbox.replace_channels(&settings.channels))
-        {
-            tracing::error!(%error, "channels not taken up");
-        }
-        submit_soon(&self.journal, notice("config", ""));
-        tracing::info!("configuration taken up");
-    }
-
-    fn not_taken_up(&self, why: &str) {
-        tracing::warn!(
-            why,
-            "configuration not taken up, the old one stays in force"
-        );
-        let text = format!("configuration not taken up, the old one stays in force: {why}");
-        submit_soon(&self.journal, notice("config", &text));
     }
 
     fn renew(&self) {

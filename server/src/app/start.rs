@@ -121,7 +121,7 @@ pub enum Failed {
         if source.kind() == io::ErrorKind::AddrInUse {
             "another program listens there (ss -tlnp names it): stop that one, or set listen in [web] or --web to another port"
         } else {
-            "set listen in [web] or --web to an address of this machine, or to \"off\""
+            "set listen in [web] or --web to an address of this machine, or listen in [web] to \"off\""
         }
     )]
     Web {

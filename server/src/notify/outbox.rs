@@ -143,6 +143,19 @@ impl Outbox {
         }
     }
 
+    /// Starts the channels that are not there yet and leaves all others as they are: before anybody can name them.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn add_channels(&mut self, channels: &[ChannelSettings]) -> Result<(), NoThread> {
+        for channel in channels {
+            if !self.lanes.contains_key(&channel.name) {
+                self.replace_channel(channel)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes up changed settings: queues of channels that stay are kept and tried at once with the new settings; what
     /// waits for a channel that is gone is refused.
     ///
