@@ -124,6 +124,7 @@ pub(crate) fn history() -> History {
         samples: 150,
         repeated: 0,
         resolution_seconds: 0,
+        damaged: 0,
     }
 }
 

@@ -102,6 +102,23 @@ const ANSWERS: &[(&str, u16, &str)] = &[
         200,
         HISTORY,
     ),
+    (
+        "GET /api/v1/history?host=019aa000-0000-7000-8000-000000000001&series=disk_up%7Bdevice%3D%22sdb%22%7D&",
+        200,
+        r#"{"host":"019aa000-0000-7000-8000-000000000001","name":"web01","series":"disk_up{device=\"sdb\"}","kind":"gauge",
+        "zone":"Europe/Berlin","points":[["2026-10-05T05:00:00Z",0.5]],"samples":1}"#,
+    ),
+    // The server takes a part of a name too.
+    (
+        "GET /api/v1/history?host=019aa000-0000-7000-8000-000000000001&series=disk&",
+        200,
+        HISTORY,
+    ),
+    (
+        "GET /api/v1/series?host=server ",
+        200,
+        r#"["journal_lag_seconds"]"#,
+    ),
 ];
 
 #[test]
@@ -212,6 +229,17 @@ const CASES: &[(&[&str], i32, &str)] = &[
     (&["history", "web", "node", "load15"], 65, "no such page"),
     (&["history", "web", "node_laod1"], 65, "did you mean"),
     (&["history", "wbe"], 65, "no host is called wbe"),
+    (&["history", "server"], 0, "journal_lag_seconds\n"),
+    (
+        &["history", "web", "disk_up{device=\"sdb\"}"],
+        0,
+        "disk_up{device=\"sdb\"}  1 sample\n",
+    ),
+    (
+        &["history", "web", "disk"],
+        65,
+        "the host has no series disk",
+    ),
     (
         &["history", "web", "node_load1", "--from", "now"],
         64,

@@ -243,6 +243,9 @@ pub struct History {
     /// Seconds of the summaries that the points are made of; 0: they are made of samples.
     #[serde(default)]
     pub resolution_seconds: u32,
+    /// Parts of the span that are damaged on disk: a hole is theirs then, and not the host's.
+    #[serde(default)]
+    pub damaged: u64,
 }
 
 /// Alerts that belong together.

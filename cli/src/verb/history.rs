@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::chart;
+use crate::client::Document;
 use crate::draw;
-use crate::fail::Fail;
+use crate::fail::{DATA, Fail};
 use crate::find;
 use crate::moment::{Moment, moment};
 use crate::session::{Answer, Session};
@@ -21,13 +22,20 @@ const TABLE_ROWS_MAX: usize = 12;
 /// Most points that may be asked for: a day in ticks of ten seconds, with room.
 const POINTS_MAX: i64 = 10_000;
 
+/// What the server itself is called: what it measures of itself is history too.
+const SERVER: &str = "server";
+
+/// Where times lie further apart, a day of the week is no longer one day.
+const WEEKDAY_DAYS_MAX: i64 = 6;
+
 /// Which series, from when to when.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The host: its name, or the beginning of its name or id; left out with --all-hosts
+    /// The host: its name, or the beginning of its name or id; server: the server itself; left out with --all-hosts
     #[arg(required_unless_present = "all_hosts")]
     host: Option<String>,
-    /// The series: name, name{labels}, or words that are in it; without it the series are listed
+    /// The series: name, name{labels}, or words that are in it; one that is sent no more by its whole name{labels}; without it
+    /// the series are listed
     series: Vec<String>,
     /// Start, such as -2h, 03:00 or a night's id
     #[arg(
@@ -72,28 +80,57 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Answer, Fail> {
         .server
         .get("hosts", &[("state", "all")])?
         .read::<Vec<Host>>()?;
-    let host = find::host(&hosts, host)?.id.to_string();
+    let host = measured(&hosts, host)?;
     let document = session.server.get("series", &[("host", host.as_str())])?;
     let all = document.read::<Vec<String>>()?;
     if args.series.is_empty() {
         return session.table(&document, || Ok(list(&all)));
     }
-    let series = find::series(&all, &args.series.join(" "))?;
+    let wanted = args.series.join(" ");
     let (from, to, zone) = span(args, session)?;
-    let query = [
-        ("host", host.as_str()),
-        ("series", series),
-        ("from", &from.to_string()),
-        ("to", &to.to_string()),
-        ("points", &args.points.to_string()),
-    ];
-    let document = session.server.get("history", &query)?;
+    let asked = |series: &str| {
+        let query = [
+            ("host", host.as_str()),
+            ("series", series),
+            ("from", &from.to_string()),
+            ("to", &to.to_string()),
+            ("points", &args.points.to_string()),
+        ];
+        session.server.get("history", &query)
+    };
+    let document = match find::series(&all, &wanted) {
+        Ok(series) => asked(series)?,
+        Err(none) => no_more(asked(&wanted), &wanted, none)?,
+    };
     let history = || document.read::<History>();
     session.drawing(
         &document,
         |_| Ok(draw(&history()?, args.points, (from, to), &zone)),
         || history().map(|history| points(&history)),
     )
+}
+
+/// What has series, as the server is asked for it: a host by its id, or the server itself. A host of that name goes before it.
+fn measured(hosts: &[Host], wanted: &str) -> Result<String, Fail> {
+    let is_host = |host: &Host| {
+        let names = std::iter::once(&host.name).chain(&host.aliases);
+        names
+            .into_iter()
+            .any(|name| name.eq_ignore_ascii_case(wanted))
+    };
+    if wanted.eq_ignore_ascii_case(SERVER) && !hosts.iter().any(is_host) {
+        return Ok(SERVER.to_owned());
+    }
+    find::host(hosts, wanted).map(|host| host.id.to_string())
+}
+
+/// The answer for a series that the host sends no more, as of a disk that died: its whole name finds it.
+fn no_more(answer: Result<Document, Fail>, wanted: &str, none: Fail) -> Result<Document, Fail> {
+    match answer {
+        Ok(document) if document.read::<History>()?.series == wanted => Ok(document),
+        Err(other) if other.code != DATA => Err(other),
+        Ok(_) | Err(_) => Err(none),
+    }
 }
 
 /// The asked time. A night as the start takes its end along; a night as the end means its end.
@@ -197,6 +234,12 @@ fn draw(
 ) -> String {
     let unit = Unit::of(&history.series, history.kind);
     let mut out = title(history, unit);
+    if history.damaged > 0 {
+        out.push_str(&format!(
+            "{} parts of this time cannot be read; the server's log names them\n",
+            history.damaged
+        ));
+    }
     let shown = |(i, (time, value)): (usize, &(Timestamp, Option<f64>))| {
         let (time, mean) = (*time, (*value)?);
         let max = peak(history, i).unwrap_or(mean);
@@ -241,11 +284,13 @@ fn draw(
     let least = present.iter().min_by(|a, b| a.mean.total_cmp(&b.mean));
     let most = present.iter().max_by(|a, b| a.max.total_cmp(&b.max));
     let (least, most) = (least.unwrap_or(first), most.unwrap_or(first));
-    let clock = |at: Timestamp| {
-        at.to_zoned(zone.clone())
-            .strftime("%a %H:%M:%S")
-            .to_string()
+    let days = last.time.duration_since(first.time).as_hours() / 24;
+    let format = if days < WEEKDAY_DAYS_MAX {
+        "%a %H:%M:%S"
+    } else {
+        "%Y-%m-%d %H:%M"
     };
+    let clock = |at: Timestamp| at.to_zoned(zone.clone()).strftime(format).to_string();
     for (name, value, time) in [
         ("min", least.mean, least.time),
         ("max", most.max, most.time),
@@ -382,6 +427,35 @@ mod tests {
     }
 
     #[test]
+    fn times_of_weeks_have_a_date() {
+        let mut history = sample::history();
+        let hours = |i: usize| jiff::SignedDuration::from_hours(i64::try_from(i).unwrap());
+        for (i, (time, value)) in history.points.iter_mut().enumerate() {
+            *time = sample::at("2026-09-05T05:00:00Z") + hours(i);
+            *value = Some(if i == 100 { 9.0 } else { 1.0 });
+        }
+        let span = (sample::at("2026-09-05T05:00:00Z"), sample::now());
+        let got = draw(&history, 240, span, &TimeZone::UTC);
+        assert!(
+            got.contains("max             9  2026-09-09 09:00\n"),
+            "{got}"
+        );
+        assert!(got.contains("\n2026-09-05 05:00"), "{got}");
+    }
+
+    #[test]
+    fn the_server_is_asked_for_by_its_name() {
+        let mut hosts = sample::hosts();
+        hosts[0].name = "server01".to_owned();
+        assert_eq!(measured(&hosts, "server"), Ok("server".to_owned()));
+        let id = |i: usize| Ok(hosts[i].id.to_string());
+        assert_eq!(measured(&hosts, "server0"), id(0));
+        assert_eq!(measured(&hosts, "db02"), id(1));
+        hosts[0].aliases = vec!["Server".to_owned()];
+        assert_eq!(measured(&hosts, "server"), Ok(hosts[0].id.to_string()));
+    }
+
+    #[test]
     fn nothing_is_said_so() {
         let mut history = sample::history();
         history.points.clear();
@@ -389,6 +463,13 @@ mod tests {
         let span = (sample::at("2026-10-05T03:30:00Z"), sample::now());
         let want = "web01  node_load1  0 samples\nno samples from Mon 03:30 to Mon 05:30\n";
         assert_eq!(draw(&history, 240, span, &TimeZone::UTC), want);
+        // What the disk lost is told from what was never there.
+        history.damaged = 2;
+        let got = draw(&history, 240, span, &TimeZone::UTC);
+        assert!(
+            got.contains("samples\n2 parts of this time cannot be read; the server's log"),
+            "{got}"
+        );
     }
 
     #[test]

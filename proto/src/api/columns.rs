@@ -26,6 +26,9 @@ pub struct Columns {
     pub repeated: u64,
     /// Seconds of the summaries that the values are made of; 0: they are made of samples.
     pub resolution_seconds: u32,
+    /// Parts of the span that are damaged on disk.
+    #[serde(default)]
+    pub damaged: u64,
     /// The values; none where a sample is missing. Counters: rate a second since the sample before.
     pub values: Vec<Option<f64>>,
     /// Time of the first value, Unix milliseconds; 0 where there is none.
@@ -75,6 +78,7 @@ impl Columns {
             samples: self.samples,
             repeated: self.repeated,
             resolution_seconds: self.resolution_seconds,
+            damaged: self.damaged,
         })
     }
 }
@@ -84,7 +88,7 @@ mod tests {
     use super::*;
 
     /// As the server writes it.
-    const GOLDEN: &str = r#"{"host":"019aa000-0000-7000-8000-000000000001","name":"web01","series":"node_load1","kind":"gauge","zone":"Europe/Berlin","samples":4,"repeated":0,"resolution_seconds":0,"values":[0.25,null,3,12.5],"start_ms":1759640400000,"steps_ms":[10003,9997,20000],"peaks":[]}"#;
+    const GOLDEN: &str = r#"{"host":"019aa000-0000-7000-8000-000000000001","name":"web01","series":"node_load1","kind":"gauge","zone":"Europe/Berlin","samples":4,"repeated":0,"resolution_seconds":0,"damaged":1,"values":[0.25,null,3,12.5],"start_ms":1759640400000,"steps_ms":[10003,9997,20000],"peaks":[]}"#;
 
     fn golden() -> Columns {
         serde_json::from_str(GOLDEN).unwrap()

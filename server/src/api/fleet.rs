@@ -89,8 +89,13 @@ fn reckon(
     let names: BTreeMap<HostId, &str> = known.map(|host| (host.id, host.name.as_str())).collect();
     let p95 = match by {
         FleetBy::P95 => {
-            let hosts = hosts.keys().copied();
-            state.history.percentiles(hosts, &series, (from, to), P95)
+            let hosts = hosts.keys().map(|host| {
+                let mut names = vec![*host];
+                names.extend(state.identity.merged_into(*host));
+                names
+            });
+            let hours = whole_hours(from, to);
+            state.history.percentiles(hosts, &series, hours, P95)
         }
         FleetBy::Max | FleetBy::Mean | FleetBy::Min | FleetBy::Last => BTreeMap::new(),
     };

@@ -49,6 +49,7 @@ struct Head<'a> {
     samples: u64,
     repeated: u64,
     resolution_seconds: u32,
+    damaged: u64,
 }
 
 /// Room for a point of either form: `["2026-10-05T05:00:00.003Z",1234.56],`, and `10003,1234.56,`.
@@ -78,11 +79,7 @@ pub fn document(about: &About<'_>, found: &Found, form: Form) -> Vec<u8> {
     let mut text = Text::default();
     match found {
         Found::Samples(points) => {
-            text.head(
-                about,
-                (points.raw.len(), form),
-                (points.raw.len() as u64, points.repeated, 0),
-            );
+            text.head(about, points.raw.len(), found, form);
             match (about.kind, places(points.quantum)) {
                 (Kind::Gauge, Some(places)) => {
                     let mul = i64::from(points.quantum.0);
@@ -102,8 +99,7 @@ pub fn document(about: &About<'_>, found: &Found, form: Form) -> Vec<u8> {
             text.peaks(&[]);
         }
         Found::Drawn(drawn) => {
-            let of_all = (drawn.samples, drawn.repeated, drawn.resolution_s);
-            text.head(about, (drawn.points.len(), form), of_all);
+            text.head(about, drawn.points.len(), found, form);
             let each = drawn.points.iter();
             let each = each.map(|(at, value)| (at.as_millisecond(), Number::from(*value)));
             text.points(each, 0, form);
@@ -144,18 +140,18 @@ struct Text {
 
 impl Text {
     /// Everything but the points and the peaks.
-    fn head(
-        &mut self,
-        about: &About<'_>,
-        (count, form): (usize, Form),
-        (samples, repeated, resolution_seconds): (u64, u64, u32),
-    ) {
+    fn head(&mut self, about: &About<'_>, count: usize, found: &Found, form: Form) {
         self.out = Vec::with_capacity(HEAD_BYTES + count * POINT_BYTES[form as usize]);
+        let (samples, repeated, resolution_seconds, damaged) = match found {
+            Found::Samples(of) => (of.raw.len() as u64, of.repeated, 0, &of.damaged),
+            Found::Drawn(of) => (of.samples, of.repeated, of.resolution_s, &of.damaged),
+        };
         let head = Head {
             about: *about,
             samples,
             repeated,
             resolution_seconds,
+            damaged: damaged.len() as u64,
         };
         serde_json::to_writer(&mut self.out, &head).expect("plain fields are written to memory");
         // What follows is of the same object.
@@ -368,7 +364,7 @@ mod tests {
         Points {
             raw: raw.to_vec(),
             quantum,
-            damaged: Vec::new(),
+            damaged: vec!["a block".to_owned()],
             repeated: 2,
         }
     }
@@ -376,10 +372,11 @@ mod tests {
     /// Both documents hold what serde would have written.
     fn check(about: &About<'_>, found: &Found) {
         let drawn = match found.clone() {
-            Found::Samples(points) => Drawn {
-                points: points.values(about.kind),
-                samples: points.raw.len() as u64,
-                repeated: points.repeated,
+            Found::Samples(of) => Drawn {
+                points: of.values(about.kind),
+                samples: of.raw.len() as u64,
+                repeated: of.repeated,
+                damaged: of.damaged,
                 ..Drawn::default()
             },
             Found::Drawn(drawn) => drawn,
@@ -395,6 +392,7 @@ mod tests {
             samples: drawn.samples,
             repeated: drawn.repeated,
             resolution_seconds: drawn.resolution_s,
+            damaged: drawn.damaged.len() as u64,
         };
         // Text and back, for reading may round the last bit.
         let want: History = serde_json::from_str(&serde_json::to_string(&want).unwrap()).unwrap();
@@ -467,7 +465,7 @@ mod tests {
         ];
         let found = Found::Samples(points(&raw, (1, 100)));
         let text = |form| String::from_utf8(document(&ABOUT, &found, form)).unwrap();
-        let head = r#"{"host":"00000000-0000-0000-0000-000000000007","name":"web\"01","series":"node_load1","kind":"gauge","zone":"Europe/Berlin","samples":3,"repeated":2,"resolution_seconds":0,"#;
+        let head = r#"{"host":"00000000-0000-0000-0000-000000000007","name":"web\"01","series":"node_load1","kind":"gauge","zone":"Europe/Berlin","samples":3,"repeated":2,"resolution_seconds":0,"damaged":1,"#;
         let rest = r#""points":[["2025-10-05T05:00:00Z",0.25],["2025-10-05T05:00:10.003Z",null],["2025-10-05T05:00:20Z",3]],"peaks":[]}"#;
         assert_eq!(text(Form::Points), format!("{head}{rest}"));
         let rest = r#""values":[0.25,null,3],"start_ms":1759640400000,"steps_ms":[10003,9997],"peaks":[]}"#;

@@ -4,7 +4,8 @@
 //! `history/erased` holds one line a host: its id, and `open` or `done`; then a checksum. It is written before anything is removed, so a crash
 //! at any point is gone on from; a host that is done stays in it, for a checkpoint of before may hold its rows.
 //!
-//! Caveats: a file that cannot be opened is left as it is, and named. The names of series (`schemas/`) are everybody's: a host
+//! Caveats: a file that cannot be opened is left as it is, and named. `pre-upgrade/` and `after-upgrade/` are left alone: they are
+//! the state of before, as a backup is; a rollback that keeps hosts and people erases them anew, from identity. The names of series (`schemas/`) are everybody's: a host
 //! that its neighbours pinged stands there as the target of their pings.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -306,7 +306,13 @@ impl History {
             let Some(oldest) = files.first().filter(|_| files.len() > kept) else {
                 break;
             };
-            if oldest.footer.sealed_s >= before {
+            // One that was sealed while the clock was ahead is as old as the first after it that was not: else it, and all that
+            // came later, would stay until that time has come.
+            let mut sealed = files.iter().map(|file| file.footer.sealed_s);
+            if sealed
+                .find(|s| *s <= now.as_second())
+                .is_none_or(|s| s >= before)
+            {
                 break;
             }
             // No lock is held meanwhile: nothing that reads waits.

@@ -121,6 +121,27 @@ fn a_clock_a_year_ahead_removes_nothing_that_is_needed() {
     assert_eq!(held(&open(dir.path())).0, [3]);
 }
 
+#[test]
+fn an_hour_that_was_sealed_by_a_clock_ten_years_ahead_keeps_none_of_the_later_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    history.schema(HOST, &schema()).unwrap();
+    let day = |days: i64| Timestamp::from_second(days * 86_400).unwrap();
+    for (number, days) in [(1, 1), (2, 3_650), (3, 2), (4, 3), (5, 40)] {
+        push(&history, number..=number);
+        let sealing = history.begin_seal();
+        history.seal(&sealing, number, day(days)).unwrap();
+    }
+    history.expire_all_but(1, day(36)).unwrap();
+    assert_eq!(held(&history), all(5), "the first is not older than that");
+    history.expire_all_but(1, day(37)).unwrap();
+    assert_eq!(held(&history).0, [2, 3, 4, 5]);
+    history.expire_all_but(1, day(38)).unwrap();
+    assert_eq!(held(&history).0, [4, 5]);
+    history.expire_all_but(1, day(60)).unwrap();
+    assert_eq!(held(&history).0, [5]);
+}
+
 fn trouble(number: u64) -> Event {
     Event {
         time: Timestamp::UNIX_EPOCH,
@@ -332,6 +353,32 @@ fn an_erased_host_leaves_the_files_and_the_other_stays() {
         assert_eq!(summary::file::check(&path, at), Ok(0));
         assert!(of(other).parts.is_empty());
         assert!(!of(HOST).parts.is_empty());
+    }
+}
+
+#[test]
+fn a_summary_that_is_made_while_a_host_is_erased_is_made_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = HostId(9);
+    let history = open(dir.path());
+    hour_of_two(&history, other);
+    let hosts = std::collections::BTreeSet::from([other]);
+    history.erase(other).unwrap();
+    let files = history.holding(&hosts);
+    // The hour's time comes after the files were listed and before its turn: its 5-minute summaries are made of all of it.
+    history.expire_now();
+    for one in files {
+        history.write_without(one, &hosts).unwrap();
+    }
+    history.erase_done(&hosts).unwrap();
+    assert_eq!(history.summaries().len(), 2);
+    for at in history.summaries().values() {
+        let path = history.dir.join(at.name());
+        assert_eq!(summary::file::check(&path, at), Ok(0));
+        let read = summary::file::read(&history.dir, at, None, &series());
+        let parts = read.unwrap().unwrap().parts;
+        assert!(parts.iter().any(|(host, _)| *host == HOST));
+        assert!(!parts.iter().any(|(host, _)| *host == other), "{at:?}");
     }
 }
 

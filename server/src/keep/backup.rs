@@ -60,6 +60,7 @@ pub fn backup(
     tell: &mut dyn FnMut(&Progress),
 ) -> Result<Done, Error> {
     let _lock = open(data, to)?;
+    let _stage = hold_stage(data)?;
     let before = read_if_there(to)?;
     let stage = data.join(STAGE);
     remove_dir(&stage)?;
@@ -109,6 +110,19 @@ fn open(data: &Path, to: &Path) -> Result<File, Error> {
     match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(_) => Err(refuse("another backup is being made there: wait for it")),
+    }
+}
+
+/// Holds the place of the snapshot: there is one in a data directory, wherever a backup goes.
+fn hold_stage(data: &Path) -> Result<File, Error> {
+    let dir = File::open(data).map_err(failed("open", data))?;
+    match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(dir),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let why = "another backup of it is being made, to another place: wait for it";
+            Err(failed("back up", data)(io::Error::other(why)))
+        }
+        Err(errno) => Err(failed("lock", data)(errno.into())),
     }
 }
 
@@ -524,6 +538,30 @@ mod tests {
         }
         let again = restore(&to, &back, &mut |_| {}).unwrap_err().to_string();
         assert!(again.contains("something in it"), "{again}");
+    }
+
+    #[test]
+    fn a_second_backup_to_elsewhere_waits_for_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        verify::tests::build(&data);
+        let mut tried = Vec::new();
+        let mut meanwhile = |progress: &Progress| {
+            if progress.files == 3 {
+                let second = backup(&data, &other, now(), &mut |_| {});
+                tried.push(second.unwrap_err().to_string());
+            }
+        };
+        backup(&data, &one, now(), &mut meanwhile).unwrap();
+        assert!(
+            tried.len() == 1 && tried[0].contains("another backup of it"),
+            "{tried:?}"
+        );
+        let back = dir.path().join("back");
+        restore(&one, &back, &mut |_| {}).unwrap();
+        assert!(sound(&back));
+        backup(&data, &other, now(), &mut |_| {}).unwrap();
     }
 
     #[test]

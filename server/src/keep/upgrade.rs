@@ -228,7 +228,7 @@ pub fn rollback(data: &Path) -> Result<RolledBack, UpgradeError> {
     if !returning.exists() {
         leave(data, &returning)?;
     }
-    let aside = last_aside(data);
+    let aside = last_aside(data)?;
     let keeps_identity = is_same_identity(data, &returning, &aside);
     let hours = files_since(&aside, &returning, "history");
     let nights = files_since(&aside, &returning, "nights");
@@ -261,12 +261,12 @@ fn leave(data: &Path, returning: &Path) -> Result<(), UpgradeError> {
         if !before.exists() {
             return Err(UpgradeError::NoWay(data.to_owned()));
         }
-        snapshot::private_dir(&free_aside(data))?;
+        snapshot::private_dir(&free_aside(data)?)?;
         sync_dir(data)?;
         fs::rename(&before, &leaving).map_err(failed("rename", &before))?;
         sync_dir(data)?;
     }
-    set_aside(data, &leaving, &last_aside(data))?;
+    set_aside(data, &leaving, &last_aside(data)?)?;
     fs::rename(&leaving, returning).map_err(failed("rename", &leaving))?;
     Ok(sync_dir(data)?)
 }
@@ -278,18 +278,38 @@ fn aside(data: &Path, n: u32) -> PathBuf {
     }
 }
 
-/// The last place that was begun.
-fn last_aside(data: &Path) -> PathBuf {
-    let free = (1..).find(|n| !aside(data, *n).exists()).unwrap_or(1);
-    aside(data, free.max(2) - 1)
+/// The number of the last place that was begun, 0 where none was. People may have removed an earlier one to have its room.
+fn last_number(data: &Path) -> io::Result<u32> {
+    let mut last = 0;
+    for entry in fs::read_dir(data)? {
+        let name = entry?.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(AFTER));
+        let number = match rest {
+            Some("") => Some(1),
+            Some(rest) => rest.strip_prefix('-').and_then(|n| n.parse().ok()),
+            None => None,
+        };
+        last = last.max(number.unwrap_or(0));
+    }
+    Ok(last)
 }
 
-/// A place with nothing in it.
-fn free_aside(data: &Path) -> PathBuf {
-    let empty = |place: &PathBuf| fs::read_dir(place).is_ok_and(|mut held| held.next().is_none());
-    let mut places = (1..).map(|n| aside(data, n));
-    let free = places.find(|place| !place.exists() || empty(place));
-    free.unwrap_or_else(|| data.join(AFTER))
+/// The last place that was begun.
+fn last_aside(data: &Path) -> Result<PathBuf, Error> {
+    let last = last_number(data).map_err(failed("list", data))?;
+    Ok(aside(data, last.max(1)))
+}
+
+/// A place with nothing in it, behind all others.
+fn free_aside(data: &Path) -> Result<PathBuf, Error> {
+    let last = last_number(data).map_err(failed("list", data))?;
+    let place = aside(data, last.max(1));
+    let is_taken = fs::read_dir(&place).is_ok_and(|mut held| held.next().is_some());
+    Ok(if is_taken {
+        aside(data, last + 1)
+    } else {
+        place
+    })
 }
 
 /// Moves what there is to `aside`; a part of it may be there from a try that was cut off.
@@ -461,6 +481,25 @@ mod tests {
             "{:?}",
             again.aside
         );
+    }
+
+    #[test]
+    fn what_earlier_rollbacks_put_aside_may_be_removed_in_any_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        upgraded(data);
+        rollback(data).unwrap();
+        begin(data, at(1)).unwrap();
+        rollback(data).unwrap();
+        // The first one has taken room for long enough; what the second one put aside stays.
+        fs::remove_dir_all(data.join(AFTER)).unwrap();
+        let second = contents(&data.join("after-upgrade-2"));
+        begin(data, at(2)).unwrap();
+        let third = rollback(data).unwrap();
+        assert_eq!(third.aside, data.join("after-upgrade-3"));
+        assert_eq!(contents(&data.join("after-upgrade-2")), second);
+        sound(data);
+        begin(data, at(3)).unwrap();
     }
 
     #[test]

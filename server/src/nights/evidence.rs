@@ -152,8 +152,11 @@ fn finding(
     }
     let more = named.len().saturating_sub(SERIES_MAX);
     let series = named.iter().take(SERIES_MAX).filter_map(|name| {
-        let series = known.iter().find(|one| one.to_string() == *name)?;
-        Some(samples(history, incident.host, series, (from, to), damaged))
+        let sent = known.iter().find(|one| one.to_string() == *name);
+        // A disk that died is in no schema of its host any more.
+        let series = sent.cloned().or_else(|| history.named(name))?;
+        let kept = samples(history, incident.host, &series, (from, to), damaged);
+        (sent.is_some() || kept.samples > 0).then_some(kept)
     });
     let series = series.collect();
     let (lines, lines_more) = lines(history, incident, (from, to), damaged);

@@ -109,8 +109,8 @@ fn sure(host: &str) -> Result<(), Fail> {
     let asked = format!(
         "This erases {0} for good.\n\
          Goes: its name, address, labels and certificates; its samples, summaries and log lines; its page and what search finds.\n\
-         Stays: incidents and watched time under a pseudonym; its name in the ledger and in sealed nights, in messages sent\n\
-         and in backups made before.\n\
+         Stays: incidents and watched time under a pseudonym; its name in the ledger and in sealed nights, in messages sent,\n\
+         in backups made before, and in pre-upgrade/ and after-upgrade/ of the server's data directory.\n\
          Type {0} to erase it: ",
         term(host)
     );

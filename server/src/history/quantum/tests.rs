@@ -124,7 +124,7 @@ fn check(history: &History, what: &str) {
         Timestamp::from_second(7_200).unwrap(),
     );
     for series in schema(0).series().iter().chain(schema(1).series()) {
-        let found = history.percentiles([HOST].into_iter(), series, all, 0.95)[&HOST];
+        let found = history.percentiles([vec![HOST]].into_iter(), series, all, 0.95)[&HOST];
         let want = match series.kind {
             Kind::Gauge => 406.0 * 4_096.0,
             Kind::Counter => 819.2,

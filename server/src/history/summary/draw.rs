@@ -59,6 +59,15 @@ pub enum Found {
 }
 
 impl Found {
+    /// Whether no sample stands behind it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Found::Samples(points) => points.raw.is_empty(),
+            Found::Drawn(drawn) => drawn.samples == 0,
+        }
+    }
+
     fn damaged(&mut self) -> &mut Vec<String> {
         match self {
             Found::Samples(points) => &mut points.damaged,

@@ -122,12 +122,9 @@ impl History {
                     return;
                 }
                 Ok(_) => {}
-                Err(error) => {
-                    self.forget(at);
-                    if file.is_none() {
-                        sums.damaged.push(error.to_string());
-                    }
-                }
+                // Its hour makes it anew. One whose hour is gone stays known, or the next answer would lack it and not say so.
+                Err(_) if file.is_some() => self.forget(at),
+                Err(error) => sums.damaged.push(error.to_string()),
             }
             if let Some(file) = file {
                 self.of_samples(file, series, &mut sums);
@@ -232,19 +229,24 @@ impl History {
     }
 
     /// The value that a share of the samples of each host stay at or below, in a span: by reading them. Of counters, their
-    /// rates.
+    /// rates. Each host stands with those that it was before, itself first.
     #[must_use]
     pub fn percentiles(
         &self,
-        hosts: impl Iterator<Item = HostId>,
+        hosts: impl Iterator<Item = Vec<HostId>>,
         series: &Series,
         (from, to): (Timestamp, Timestamp),
         share: f64,
     ) -> BTreeMap<HostId, f64> {
         let mut out = BTreeMap::new();
-        for host in hosts {
-            let values = self.read(host, series, from, to).values(series.kind);
-            let mut values: Vec<f64> = values.into_iter().filter_map(|(_, value)| value).collect();
+        for names in hosts {
+            let mut reads = names.iter().map(|one| self.read(*one, series, from, to));
+            let (Some(host), Some(mut read)) = (names.first().copied(), reads.next()) else {
+                continue;
+            };
+            reads.for_each(|before| read.join(before));
+            let values = read.values(series.kind).into_iter();
+            let mut values: Vec<f64> = values.filter_map(|(_, value)| value).collect();
             if values.is_empty() {
                 continue;
             }

@@ -77,6 +77,11 @@ impl History {
         let key = (raw.footer.through, step_s);
         if !self.summaries().contains_key(&key) {
             let at = file::write(&self.dir, raw, &self.schemas, step_s)?;
+            // Whoever takes erased hosts out of the files listed them before there was this one.
+            let erasing = self.erasing();
+            if !erasing.is_empty() {
+                file::write_without(&self.dir, &at, |host| erasing.contains(&host))?;
+            }
             self.with_summaries(|known| known.insert(key, at));
         }
         Ok(())

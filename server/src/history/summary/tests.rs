@@ -677,10 +677,30 @@ fn a_percentile_is_of_all_samples() {
         Timestamp::UNIX_EPOCH,
         Timestamp::from_second(86_400).unwrap(),
     );
-    let found = history.percentiles(hosts[..1].iter().copied(), &series, day, 0.95);
-    let mut all: Vec<i64> = (0..400).map(|i| 1_000 + noise(i)).collect();
-    all.sort_unstable();
-    assert!((found[&hosts[0]] - all[380] as f64 / 4.0).abs() < 1e-9);
+    let of = |names: Vec<HostId>| {
+        let found = history.percentiles([names].into_iter(), &series, day, 0.95);
+        found[&hosts[0]]
+    };
+    let check = |found: f64, mut all: Vec<i64>, place: usize| {
+        all.sort_unstable();
+        assert!((found - all[place] as f64 / 4.0).abs() < 1e-9, "{found}");
+    };
+    let own: Vec<i64> = (0..400).map(|i| 1_000 + noise(i)).collect();
+    check(of(vec![hosts[0]]), own.clone(), 380);
+    // What it sent under another name before somebody said that it is this host.
+    let before = HostId(77);
+    history.schema(before, &schema()).unwrap();
+    for i in 400..500i64 {
+        let row = Row {
+            time_ms: i * 10_000,
+            schema: schema().id(),
+            values: vec![9_000 + i, 0, 5].into(),
+            position: 4,
+        };
+        history.push(before, row, history.through());
+    }
+    let all = own.into_iter().chain(9_400..9_500).collect();
+    check(of(vec![hosts[0], before]), all, 475);
 }
 
 /// A night of nine hour files; three hosts, of which each is away in some hours.
@@ -753,4 +773,19 @@ fn two_threads_read_what_one_would() {
     let history = open(dir.path());
     assert_eq!(fleet(&history, "x_total"), counts);
     assert_eq!(files(dir.path(), ".dws").len(), 9);
+}
+
+#[test]
+fn a_summary_that_cannot_be_read_is_told_in_every_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = night(dir.path());
+    history.expire_now();
+    let hourly = &files(dir.path(), ".1h.dws")[3];
+    fs::write(hourly, b"DWSM").unwrap();
+    let series = history.named("x_bytes").unwrap();
+    let at = |s| Timestamp::from_second(s).unwrap();
+    let answer = || history.fleet(&series, (at(0), at(9 * 3_600)), &|host| host);
+    let first = answer();
+    assert_eq!(first.damaged.len(), 1);
+    assert_eq!(answer(), first);
 }

@@ -259,3 +259,29 @@ fn evidence_is_kept_in_this_form() {
     );
     assert_eq!(serde_json::from_str::<Evidence>(golden).unwrap(), kept);
 }
+
+#[test]
+fn a_series_that_its_host_sends_no_more_is_kept_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = history(dir.path());
+    // The disk that the finding is about is gone soon after, so the host's schema has it no more; another host has one like it.
+    let other = Schema::new(vec![Series::new("node_load5", Kind::Gauge)]);
+    history.schema(HOST, &other).unwrap();
+    let foreign = Series::new("node_load15", Kind::Gauge);
+    let of_another = Schema::new(vec![foreign.clone()]);
+    history.schema(HostId(8), &of_another).unwrap();
+    assert_eq!(history.series(HOST), other.series());
+    let series = [
+        load().to_string(),
+        foreign.to_string(),
+        "derived".to_owned(),
+    ];
+    let incidents = [incident("I-1", BEGUN, &series)];
+    let gathered = gather(&history, &review(&["I-1"]), &incidents, || 0);
+    let kept = &gathered.findings[0].series;
+    let named: Vec<(&str, u64)> = kept
+        .iter()
+        .map(|one| (one.series.as_str(), one.samples))
+        .collect();
+    assert_eq!(named, [("node_load1", 360)]);
+}
