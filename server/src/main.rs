@@ -1,6 +1,7 @@
 //! `dawnwatch-server`: reads its command line, runs [`dawnwatch_server::app`], or what cares for a data directory.
 
 mod care;
+mod descriptors;
 mod say;
 
 use std::io::{IsTerminal, Write};
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), app::Failed> {
+    descriptors::raise();
     let data = options.data.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
