@@ -155,7 +155,8 @@ fn store(
     now: Timestamp,
     tell: &mut dyn FnMut(&Progress),
 ) -> Result<Done, Error> {
-    let known = before.map(|manifest| manifest.files).unwrap_or_default();
+    let before = before.map(|manifest| (manifest.files, manifest.made));
+    let (known, before) = before.unwrap_or_default();
     let set = format!("set-{}", next_set(to)?);
     let mut manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -172,9 +173,11 @@ fn store(
     let mut kept = 0;
     for (path, bytes) in all {
         let kept_as = format!("files/{path}");
-        // What was written anew, as without an erased host, must not take the place of what the manifest before still names.
-        let is_other = |sum: &Sum| sum.bytes != bytes;
-        let stored = if is_immutable(&path) && !known.get(&kept_as).is_some_and(is_other) {
+        let is_other = match known.get(&kept_as) {
+            Some(sum) => is_rewritten(&stage.join(&path), sum, before)?,
+            None => false,
+        };
+        let stored = if is_immutable(&path) && !is_other {
             kept_as
         } else {
             format!("{set}/{path}")
@@ -214,6 +217,16 @@ fn store(
         kept,
         until,
     })
+}
+
+/// Whether a file that never changes was written anew since the backup before, as without an erased host: that must not take the
+/// place of what the manifest before still names. One that a disk changed is none: the sound copy stays.
+fn is_rewritten(path: &Path, sum: &Sum, before: Timestamp) -> Result<bool, Error> {
+    let meta = fs::metadata(path).map_err(failed("look at", path))?;
+    let modified = meta.modified().ok();
+    let modified = modified.and_then(|at| Timestamp::try_from(at).ok());
+    let is_later = modified.is_none_or(|at| at >= before);
+    Ok(meta.len() != sum.bytes || is_later && !is_whole(path, sum)?)
 }
 
 fn close_file(path: &Path) -> Result<(), Error> {
@@ -562,6 +575,42 @@ mod tests {
         restore(&one, &back, &mut |_| {}).unwrap();
         assert!(sound(&back));
         backup(&data, &other, now(), &mut |_| {}).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_anew_in_the_same_length_is_backed_up_and_what_rotted_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, to) = (dir.path().join("data"), dir.path().join("to"));
+        verify::tests::build(&data);
+        backup(&data, &to, now(), &mut |_| {}).unwrap();
+        let is_night = |held: &&super::super::files::Held| held.name.ends_with(".evidence.json");
+        let nights = super::super::files::list(&data, "nights").unwrap();
+        let night = nights.iter().find(is_night).unwrap().path();
+        let whole = fs::read(data.join(&night)).unwrap();
+        let with = |byte: u8, seconds: i64| {
+            let mut bytes = whole.clone();
+            bytes[2] = byte;
+            fs::write(data.join(&night), bytes).unwrap();
+            let file = File::options().append(true).open(data.join(&night));
+            let at = now().as_second() + seconds;
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at.unsigned_abs());
+            file.unwrap().set_modified(at).unwrap();
+        };
+        let mut tries = 0;
+        let mut kept = |later: i64| {
+            let at = Timestamp::from_second(now().as_second() + later).unwrap();
+            backup(&data, &to, at, &mut |_| {}).unwrap();
+            tries += 1;
+            let back = dir.path().join(format!("back-{tries}"));
+            restore(&to, &back, &mut |_| {}).unwrap();
+            fs::read(back.join(&night)).unwrap()[2]
+        };
+        // A host's name gave way to a pseudonym of eight letters.
+        with(b'e', 60);
+        assert_eq!([kept(120), kept(180)], [b'e'; 2]);
+        // The disk lost a bit; nobody wrote it.
+        with(b'd', 60);
+        assert_eq!(kept(240), b'e');
     }
 
     #[test]

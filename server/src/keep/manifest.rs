@@ -100,7 +100,10 @@ impl Manifest {
                     let bytes = parts.next()?.parse().ok()?;
                     let stored = parts.next()?;
                     // It becomes the name of a file that is written.
-                    let plain = !stored.starts_with('/') && !stored.split('/').any(|p| p == "..");
+                    // Two slashes would make the rest of it a path from the root on.
+                    let plain = !stored
+                        .split('/')
+                        .any(|part| ["", ".", ".."].contains(&part));
                     plain.then(|| {
                         manifest
                             .files
@@ -111,5 +114,37 @@ impl Manifest {
             }
         }
         Some(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_names_no_file_outside_of_itself() {
+        let read = |stored: &str| {
+            let sum = Sum {
+                sha256: "00".to_owned(),
+                bytes: 1,
+            };
+            let manifest = Manifest {
+                version: "0.1.0".to_owned(),
+                made: Timestamp::UNIX_EPOCH,
+                until: None,
+                files: [(stored.to_owned(), sum)].into(),
+            };
+            Manifest::parse(&manifest.print())
+        };
+        assert!(read("set-1/journal/1.seg").is_some());
+        for stored in [
+            "/etc/passwd",
+            "files//etc/passwd",
+            "files/../../etc/passwd",
+            "files/./x",
+            "files/",
+        ] {
+            assert_eq!(read(stored), None, "{stored}");
+        }
     }
 }
