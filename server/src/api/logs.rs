@@ -12,8 +12,7 @@ use serde::Deserialize;
 use super::State;
 use super::answer::{Answer, Failure, Query, bad, unavailable};
 use super::read::find_host;
-use crate::history::History;
-use crate::history::events::{Found, Wanted};
+use crate::history::events::Wanted;
 
 /// Lines in an answer where nobody says how many: a few screens.
 const LINES: usize = 200;
@@ -65,21 +64,24 @@ pub(super) async fn lines(
         };
         // With what it said under another name before somebody said that it is this host.
         let before = host.map_or_else(Vec::new, |host| state.identity.merged_into(host));
-        let found = of_all(&state.history, &span, &before, |event| match &event.body {
-            EventBody::Line(line) => {
-                line.severity <= mildest && (holds(&line.text, &text) || holds(&line.source, &text))
-            }
-            EventBody::LogCounts(counts) => {
-                cut = cut.saturating_add(counts.lines_cut);
-                false
-            }
-            EventBody::Started(_)
-            | EventBody::Goodbye(_)
-            | EventBody::Trouble { .. }
-            | EventBody::Template(_)
-            | EventBody::Processes(_)
-            | EventBody::Unknown => false,
-        });
+        let found = state
+            .history
+            .events_joined(&span, &before, |event| match &event.body {
+                EventBody::Line(line) => {
+                    line.severity <= mildest
+                        && (holds(&line.text, &text) || holds(&line.source, &text))
+                }
+                EventBody::LogCounts(counts) => {
+                    cut = cut.saturating_add(counts.lines_cut);
+                    false
+                }
+                EventBody::Started(_)
+                | EventBody::Goodbye(_)
+                | EventBody::Trouble { .. }
+                | EventBody::Template(_)
+                | EventBody::Processes(_)
+                | EventBody::Unknown => false,
+            });
         let events = found.events.into_iter();
         let lines = events.filter_map(|(id, time, event)| {
             let id = state.identity.as_host(id);
@@ -97,30 +99,6 @@ pub(super) async fn lines(
     read.await
         .map(Json)
         .map_err(|_| unavailable("the log lines could not be read; see the server's log"))
-}
-
-/// The latest events of a span: of its host, and of hosts that this one was before.
-fn of_all(
-    history: &History,
-    span: &Wanted,
-    before: &[HostId],
-    mut keep: impl FnMut(&Event) -> bool,
-) -> Found {
-    let mut keep = |_: HostId, event: &Event| keep(event);
-    let mut all = history.events_where(span, &mut keep);
-    for host in before {
-        let host = Some(*host);
-        let more = history.events_where(&Wanted { host, ..*span }, &mut keep);
-        all.events.extend(more.events);
-        all.events.sort_by_key(|(_, at, _)| *at);
-        let over = all.events.len().saturating_sub(span.limit);
-        all.events.drain(..over);
-        all.more |= more.more || over > 0;
-        all.damaged.extend(more.damaged);
-    }
-    all.damaged.sort();
-    all.damaged.dedup();
-    all
 }
 
 /// What a host is called, also one that was retired.
@@ -206,46 +184,4 @@ fn searched(text: Option<String>) -> Result<String, Failure> {
 
 fn holds(text: &str, wanted: &str) -> bool {
     wanted.is_empty() || text.to_lowercase().contains(wanted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::history::events::EventRow;
-    use dawnwatch_proto::event::Line;
-    use dawnwatch_segment::{Disk, RealDisk};
-
-    #[test]
-    fn lines_of_a_host_are_those_of_before_it_was_merged_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let (history, _) = History::open(&disk, dir.path()).unwrap();
-        let at = |s: i64| Timestamp::from_second(s).unwrap();
-        for (position, (host, second)) in (1..).zip([(7, 10), (8, 20), (8, 30), (9, 35), (7, 40)]) {
-            let body = EventBody::Line(Line {
-                template: 1,
-                severity: 3,
-                source: "kernel".to_owned(),
-                text: second.to_string(),
-                cut_from: 0,
-            });
-            let time = at(second);
-            let row = EventRow::of(&Event { time, body }, time, position);
-            history.push_event(HostId(host), row, 0);
-        }
-        let found = |limit, before: &[HostId]| {
-            let span = Wanted {
-                host: Some(HostId(7)),
-                from: at(0),
-                to: at(60),
-                limit,
-            };
-            let found = of_all(&history, &span, before, |_| true);
-            let times = found.events.iter().map(|(_, at, _)| at.as_second());
-            (times.collect::<Vec<_>>(), found.more)
-        };
-        assert_eq!(found(9, &[]), (vec![10, 40], false));
-        assert_eq!(found(9, &[HostId(8)]), (vec![10, 20, 30, 40], false));
-        assert_eq!(found(2, &[HostId(8)]), (vec![30, 40], true));
-    }
 }

@@ -125,6 +125,31 @@ impl History {
         }
         latest.end()
     }
+
+    /// The latest events of a host, and of those that it was before somebody said that they are one.
+    #[must_use]
+    pub fn events_joined(
+        &self,
+        wanted: &Wanted,
+        before: &[HostId],
+        mut keep: impl FnMut(&Event) -> bool,
+    ) -> Found {
+        let mut keep = |_: HostId, event: &Event| keep(event);
+        let mut all = self.events_where(wanted, &mut keep);
+        for host in before {
+            let host = Some(*host);
+            let more = self.events_where(&Wanted { host, ..*wanted }, &mut keep);
+            all.events.extend(more.events);
+            all.events.sort_by_key(|(_, at, _)| *at);
+            let over = all.events.len().saturating_sub(wanted.limit);
+            all.events.drain(..over);
+            all.more |= more.more || over > 0;
+            all.damaged.extend(more.damaged);
+        }
+        all.damaged.sort();
+        all.damaged.dedup();
+        all
+    }
 }
 
 /// An event as [`History::events_after`] shows it.

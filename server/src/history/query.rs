@@ -1,5 +1,7 @@
 //! One series of one host over a span: from hour files, mini blocks and raw rows, in order of time.
 
+use std::collections::BTreeSet;
+
 use dawnwatch_engine::block::Block;
 use dawnwatch_proto::{HostId, Kind, MISSING, SchemaId, Series};
 use jiff::Timestamp;
@@ -178,11 +180,47 @@ impl History {
         points
     }
 
+    /// The series that some hosts, the first of them above all, send at present, and what else they sent within `[from, to)`: a
+    /// disk that died within a night belongs to it. Each once.
+    #[must_use]
+    pub fn series_within(&self, hosts: &[HostId], from: Timestamp, to: Timestamp) -> Vec<Series> {
+        let (from, to) = (from.as_millisecond(), to.as_millisecond());
+        let meets = |min_ms: i64, max_ms: i64| from <= max_ms && min_ms < to;
+        let mut out: Vec<Series> = hosts.first().map_or_else(Vec::new, |h| self.series(*h));
+        let mut named: BTreeSet<_> = out.iter().map(name_of).collect();
+        let mut schemas = BTreeSet::new();
+        for host in hosts.iter().filter(|host| !self.is_erased(**host)) {
+            let (minis, rows) = self.head().of(*host);
+            let minis = minis.iter().filter(|mini| meets(mini.min_ms, mini.max_ms));
+            schemas.extend(minis.map(|mini| mini.schema));
+            let rows = rows.iter().filter(|row| meets(row.time_ms, row.time_ms));
+            schemas.extend(rows.map(|row| row.schema));
+            for file in self.files().iter().filter(|file| file.meets(from, to)) {
+                let blocks = file.blocks_of(*host).iter();
+                let blocks = blocks.filter(|block| meets(block.min_ms, block.max_ms));
+                schemas.extend(blocks.map(|block| block.schema));
+            }
+        }
+        for schema in schemas.into_iter().filter_map(|id| self.schemas.get(id)) {
+            for one in schema.series() {
+                if named.insert(name_of(one)) {
+                    out.push(one.clone());
+                }
+            }
+        }
+        out
+    }
+
     /// The column of a series, and the quantum that it is counted in there.
     pub(super) fn column_of(&self, schema: SchemaId, series: &Series) -> Option<Column> {
         let same = |one: &Series| one.name == series.name && one.labels == series.labels;
         self.schemas.column(schema, same)
     }
+}
+
+/// By which two series are one, whatever they are counted in.
+fn name_of(series: &Series) -> (String, Vec<(String, String)>) {
+    (series.name.clone(), series.labels.clone())
 }
 
 /// Where a series is in each schema: the last answer is kept, for a host's hours mostly have one schema.

@@ -234,6 +234,59 @@ fn events_are_held_exactly_once_over_sealing_and_a_crash() {
 }
 
 #[test]
+fn events_of_a_host_are_those_of_before_it_was_merged_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    // Of host 1, then of host 0, in turn.
+    push_events(&history, 1..=6);
+    let found = |limit, before: &[HostId]| {
+        let wanted = Wanted {
+            host: Some(HostId(1)),
+            from: Timestamp::UNIX_EPOCH,
+            to: Timestamp::from_second(60).unwrap(),
+            limit,
+        };
+        let found = history.events_joined(&wanted, before, |_| true);
+        let times = found.events.iter().map(|(_, at, _)| at.as_second());
+        (times.collect::<Vec<_>>(), found.more)
+    };
+    assert_eq!(found(9, &[]), (vec![1, 3, 5], false));
+    assert_eq!(found(9, &[HostId(0)]), ((1..=6).collect(), false));
+    assert_eq!(found(2, &[HostId(0)]), (vec![5, 6], true));
+}
+
+#[test]
+fn what_a_host_sent_within_a_span_is_known_though_it_sends_it_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = open(dir.path());
+    let gone = Series::new("disk_up", Kind::Gauge);
+    let of = |seconds: std::ops::Range<u64>, schema: &Schema| {
+        history.schema(HOST, schema).unwrap();
+        for position in seconds {
+            let row = Row {
+                time_ms: i64::try_from(position).unwrap() * 1_000,
+                schema: schema.id(),
+                values: vec![1; schema.series().len()].into(),
+                position,
+            };
+            history.push(HOST, row, 0);
+        }
+    };
+    of(1..100, &Schema::new(vec![series(), gone.clone()]));
+    of(100..300, &schema());
+    let at = |s| Timestamp::from_second(s).unwrap();
+    let within = |from, to| history.series_within(&[HOST], at(from), at(to));
+    assert_eq!(within(290, 300), [series()]);
+    for what in ["in the head", "in a file"] {
+        assert_eq!(within(0, 300), [series(), gone.clone()], "{what}");
+        assert_eq!(history.series(HOST), [series()], "{what}");
+        let sealing = history.begin_seal();
+        history.seal(&sealing, 300, at(300)).unwrap();
+    }
+    assert_eq!(history.series_within(&[HostId(8)], at(0), at(300)), []);
+}
+
+#[test]
 fn a_storm_of_events_makes_the_head_heavy_until_it_is_sealed() {
     let dir = tempfile::tempdir().unwrap();
     let history = open(dir.path());

@@ -3,7 +3,7 @@
 use askama::Template;
 use askama::filters::HtmlSafe;
 use dawnwatch_proto::HostId;
-use dawnwatch_proto::event::{EventBody, Process};
+use dawnwatch_proto::event::{Event, EventBody, Process};
 use dawnwatch_proto::quantity::Unit;
 use dawnwatch_proto::untrusted::term;
 use jiff::Timestamp;
@@ -47,10 +47,10 @@ impl Lines {
         self.lines.is_empty()
     }
 
-    /// The latest lines of a host within `[from, to)`.
+    /// The latest lines of a host, and of those that it was before, within `[from, to)`.
     pub(super) fn read(
         history: &History,
-        host: HostId,
+        (host, before): (HostId, &[HostId]),
         (from, to): (Timestamp, Timestamp),
         zone: &TimeZone,
         now: Timestamp,
@@ -61,8 +61,8 @@ impl Lines {
             to,
             limit: LINES_SHOWN,
         };
-        let found =
-            history.events_where(&wanted, |_, event| matches!(event.body, EventBody::Line(_)));
+        let is_line = |event: &Event| matches!(event.body, EventBody::Line(_));
+        let found = history.events_joined(&wanted, before, is_line);
         let lines = found.events.into_iter().filter_map(|(_, at, event)| {
             let EventBody::Line(line) = event.body else {
                 return None;

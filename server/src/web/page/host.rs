@@ -177,14 +177,17 @@ async fn read(
 ) -> Result<Drawn, Failure> {
     let (history, zone) = (Arc::clone(&visit.state.history), visit.zone.clone());
     let id = host.id;
+    // With what it sent under another name before somebody said that it is this host.
+    let mut hosts = vec![id];
+    hosts.extend(visit.state.identity.merged_into(id));
     let drawn = tokio::task::spawn_blocking(move || {
-        let (plots, damaged) = Measured::new(&history, id, from, to, slots).plots();
+        let (plots, damaged) = Measured::new(&history, &hosts, (from, to), slots).plots();
         let charts = plots.into_iter().map(|mut plot| {
             plot.shades.clone_from(&shades);
             Chart::new(&plot, &zone, to)
         });
         let charts = charts.collect();
-        let lines = Lines::read(&history, id, (from, to), &zone, to);
+        let lines = Lines::read(&history, (id, &hosts[1..]), (from, to), &zone, to);
         let busiest = busiest(&history, id, from, to);
         let busiest = busiest.map(|(at, rows)| (Moment::new(at, &zone, to), rows));
         Drawn {

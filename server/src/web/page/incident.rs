@@ -107,7 +107,9 @@ pub(super) async fn page(visit: Visit, Path(id): Path<String>) -> Response {
         since.saturating_sub(AROUND).unwrap_or(Timestamp::MIN),
         since.saturating_add(AROUND).unwrap_or(Timestamp::MAX),
     );
-    let read = tokio::task::spawn_blocking(move || Lines::read(&history, host, around, &zone, now));
+    let before = visit.state.identity.merged_into(host);
+    let read = move || Lines::read(&history, (host, &before), around, &zone, now);
+    let read = tokio::task::spawn_blocking(read);
     let lines = read.await;
     let lines =
         lines.map_err(|_| unavailable("the log lines could not be read; see the server's log"));

@@ -26,7 +26,7 @@ pub(super) type Samples = Vec<(i64, f64)>;
 /// One host's history over a span.
 pub(super) struct Measured<'a> {
     history: &'a History,
-    host: HostId,
+    hosts: &'a [HostId],
     known: Vec<Series>,
     from: Timestamp,
     to: Timestamp,
@@ -36,22 +36,21 @@ pub(super) struct Measured<'a> {
 
 /// The share of time that the CPUs did something, from every sample of a span.
 pub(super) fn cpu_busy(history: &History, host: HostId, from: Timestamp, to: Timestamp) -> Samples {
-    Measured::new(history, host, from, to, 1).busy()
+    Measured::new(history, &[host], (from, to), 1).busy()
 }
 
 impl<'a> Measured<'a> {
-    /// The history of a host over `[from, to)`, to be drawn in so many slots.
+    /// The history of a host, which stands with those that it was before, over `[from, to)`, to be drawn in so many slots.
     pub(super) fn new(
         history: &'a History,
-        host: HostId,
-        from: Timestamp,
-        to: Timestamp,
+        hosts: &'a [HostId],
+        (from, to): (Timestamp, Timestamp),
         slots: usize,
     ) -> Measured<'a> {
-        let known = history.series(host);
+        let known = history.series_within(hosts, from, to);
         Measured {
             history,
-            host,
+            hosts,
             known,
             from,
             to,
@@ -95,7 +94,7 @@ impl<'a> Measured<'a> {
     /// Gauges as they are, counters as their rate a second.
     fn read(&mut self, series: &Series) -> Samples {
         let drawn = self.history.draw(&Wanted {
-            hosts: &[self.host],
+            hosts: self.hosts,
             series,
             from: self.from,
             to: self.to,
@@ -404,6 +403,11 @@ fn mean(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use crate::history::head::Row;
+    use dawnwatch_proto::{Kind, Schema};
+    use dawnwatch_segment::{Disk, RealDisk};
 
     #[test]
     fn only_samples_of_one_moment_are_put_together() {
@@ -415,5 +419,50 @@ mod tests {
         let sums = together(&[a, b], |values| values.iter().sum());
         assert_eq!(sums, [(0, 11.0), (10, 2.0), (15, 20.0), (20, 33.0)]);
         assert!(together(&[], mean).is_empty());
+    }
+
+    #[test]
+    fn a_disk_that_died_is_in_the_picture_of_its_last_night() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let (history, _) = History::open(&disk, dir.path()).unwrap();
+        let of = |mounts: &[&str]| {
+            let names =
+                ["free", "size", "avail"].map(|what| format!("node_filesystem_{what}_bytes"));
+            let series = mounts.iter().flat_map(|mount| {
+                let gauge =
+                    |name: &String| Series::new(name, Kind::Gauge).label("mountpoint", mount);
+                names.iter().map(gauge).collect::<Vec<_>>()
+            });
+            Schema::new(series.collect())
+        };
+        // Under the name that it had until it was merged, then as what it is, without the disk.
+        let (old, new) = (HostId(7), HostId(8));
+        for (host, schema, seconds) in [
+            (new, of(&["/", "/data"]), 0..100),
+            (old, of(&["/"]), 100..300),
+        ] {
+            history.schema(host, &schema).unwrap();
+            for second in seconds {
+                let values = [25, 100, 75].repeat(schema.series().len() / 3);
+                let row = Row {
+                    time_ms: second * 1_000,
+                    schema: schema.id(),
+                    values: values.into(),
+                    position: second.unsigned_abs() + 1,
+                };
+                history.push(host, row, 0);
+            }
+        }
+        let at = |s| Timestamp::from_second(s).unwrap();
+        let drawn = |hosts: &[HostId]| {
+            let (plots, _) = Measured::new(&history, hosts, (at(0), at(300)), 3).plots();
+            let lines = plots[0].lines.iter();
+            lines.map(|line| line.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(&[old, new]), ["/", "/data"]);
+        assert_eq!(drawn(&[old]), ["/"]);
+        history.schema(new, &of(&["/"])).unwrap();
+        assert_eq!(drawn(&[new]), ["/", "/data"]);
     }
 }
