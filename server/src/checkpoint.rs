@@ -130,6 +130,7 @@ pub enum ReadError {
 pub fn write(data: &Path, checkpoint: &Checkpoint<impl Pieces>) -> Result<u64, WriteError> {
     let dir = data.join("checkpoint");
     let path = dir.join(format!("{:020}.ckpt", checkpoint.frame));
+    remove_unfinished(&dir);
     replace_by(&path, |file| checkpoint.write(file))
         .map_err(|source| WriteError { path, source })?;
     let (mut frames, lost): (Vec<u64>, Vec<u64>) = list(&dir)
@@ -141,6 +142,17 @@ pub fn write(data: &Path, checkpoint: &Checkpoint<impl Pieces>) -> Result<u64, W
         let _ = fs::remove_file(dir.join(format!("{frame:020}.ckpt")));
     }
     Ok(frames.first().copied().unwrap_or(checkpoint.frame))
+}
+
+/// What a kill left of one that was being written. Its name never comes again, and it may be hundreds of megabytes.
+fn remove_unfinished(dir: &Path) {
+    let paths = fs::read_dir(dir).into_iter().flatten().flatten();
+    for path in paths.map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            // One that cannot be removed is removed before the next one.
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// The frames that there are checkpoints of, newest first.
@@ -316,6 +328,17 @@ mod tests {
             fs::write(&path, &flipped).unwrap();
             assert_eq!(newest(dir.path()).0, Some(9), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn what_a_kill_left_of_one_goes_with_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &checkpoint(3)).unwrap();
+        let half = dir.path().join("checkpoint/00000000000000000005.tmp");
+        fs::write(&half, b"DWCK").unwrap();
+        write(dir.path(), &checkpoint(8)).unwrap();
+        assert!(!half.exists());
+        assert_eq!(frames(dir.path()), [8, 3]);
     }
 
     #[test]
