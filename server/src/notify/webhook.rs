@@ -46,7 +46,7 @@ pub struct WebhookSettings {
 #[derive(Debug)]
 pub struct Webhook {
     settings: WebhookSettings,
-    /// Made at the first attempt, so that a certificate file which is mended is read again.
+    /// Made at the first attempt and after each without an answer, so that a certificate file which is mended or renewed is read again.
     agent: Option<Agent>,
     addresses: Option<Addresses>,
     found: Found,
@@ -120,8 +120,13 @@ impl Notifier for Webhook {
                 .header("webhook-timestamp", seconds.to_string())
                 .header("webhook-signature", signature);
         }
-        let response = request.send(&body[..]).map_err(|error| not_sent(&error))?;
-        judge(response, now)
+        match request.send(&body[..]) {
+            Ok(response) => judge(response, now),
+            Err(error) => {
+                self.agent = None;
+                Err(not_sent(&error))
+            }
+        }
     }
 }
 

@@ -152,6 +152,27 @@ fn https_believes_its_ca_file_alone() {
     assert!(matches!(out, Err(Failure::Transient { why, .. }) if why.contains("absent.pem")));
 }
 
+/// A private CA is renewed while the server runs.
+#[test]
+fn a_ca_file_that_changed_is_read_again() {
+    let (pem, tls) = identity();
+    let dir = tempfile::tempdir().unwrap();
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, identity().0).unwrap();
+    let ok = Answer::Raw("HTTP/1.1 204 No Content\r\n\r\n");
+    let far_end = web(vec![Answer::Close, ok], Some(tls));
+    let mut webhook = Webhook::new(WebhookSettings {
+        url: Secret::new(far_end.url("https")),
+        secret: None,
+        ca_file: Some(ca_file.clone()),
+    });
+    let out = webhook.deliver(&samples::opened(), NOW);
+    assert!(matches!(out, Err(Failure::Transient { .. })), "{out:?}");
+    std::fs::write(&ca_file, pem).unwrap();
+    let out = webhook.deliver(&samples::opened(), NOW);
+    assert_eq!(out, Ok("204".to_owned()));
+}
+
 #[test]
 fn the_signature_is_that_of_standard_webhooks() {
     // The example of the Standard Webhooks specification's libraries.
