@@ -1,55 +1,67 @@
-//! How much of what a port takes on one address may have at a time, so that nobody takes all of it.
+//! How much of what a port takes on one address, or one host, may have at a time, so that nobody takes all of it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-type ByAddress = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
+type Held<K> = Arc<Mutex<BTreeMap<K, usize>>>;
 
-/// Places by address.
+/// Places by whom they are of.
 #[derive(Debug)]
-pub(crate) struct Places {
-    held: ByAddress,
+pub(crate) struct Places<K: Ord = IpAddr> {
+    held: Held<K>,
     of_one: usize,
 }
 
-/// One place of an address, given back when dropped.
+/// One place of somebody, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    ip: IpAddr,
-    held: ByAddress,
+pub(crate) struct Place<K: Ord = IpAddr> {
+    whose: K,
+    held: Held<K>,
 }
 
-impl Places {
-    /// So many for each address.
-    pub(crate) fn new(of_one: usize) -> Places {
-        let held = ByAddress::default();
+impl<K: Ord + Copy> Places<K> {
+    /// So many for each.
+    pub(crate) fn new(of_one: usize) -> Places<K> {
+        let held = Held::default();
         Places { held, of_one }
     }
 
-    /// A place; none where the address has too many. This machine itself is not bounded.
-    pub(crate) fn take(&self, ip: IpAddr) -> Option<Place> {
-        let ip = ip.to_canonical();
+    /// A place; none where they have too many.
+    pub(crate) fn of(&self, whose: K) -> Option<Place<K>> {
+        self.one_of(whose, self.of_one)
+    }
+
+    fn one_of(&self, whose: K, most: usize) -> Option<Place<K>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(ip).or_insert(0);
-        if *count >= self.of_one && !ip.is_loopback() {
+        let count = held.entry(whose).or_insert(0);
+        if *count >= most {
             return None;
         }
         *count += 1;
         let held = Arc::clone(&self.held);
-        Some(Place { ip, held })
+        Some(Place { whose, held })
     }
 }
 
-impl Drop for Place {
+impl Places {
+    /// A place; none where the address has too many. This machine itself is not bounded.
+    pub(crate) fn take(&self, ip: IpAddr) -> Option<Place> {
+        let ip = ip.to_canonical();
+        let bound = !ip.is_loopback();
+        self.one_of(ip, if bound { self.of_one } else { usize::MAX })
+    }
+}
+
+impl<K: Ord> Drop for Place<K> {
     fn drop(&mut self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(count) = held.get_mut(&self.ip) else {
+        let Some(count) = held.get_mut(&self.whose) else {
             return;
         };
         *count -= 1;
         if *count == 0 {
-            held.remove(&self.ip);
+            held.remove(&self.whose);
         }
     }
 }
