@@ -42,6 +42,9 @@ const SOON_TIMES: u32 = 20;
 /// A pause after each file that was written anew: nobody waits for this work, and others wait for the disk.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Files that stay as they are and are named; the rest is counted, `verify` names all.
+const LEFT_TOLD: usize = 8;
+
 /// Why the work cannot go on.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -179,7 +182,7 @@ impl Eraser {
     /// entry before the last is that of nothing.
     fn evidence_without(&self, night: &str, scrub: &Scrub, done: &mut Done) -> Result<(), Error> {
         let read = match evidence::read(&self.data, night) {
-            Err(error @ nights::Error::Damaged { .. }) => {
+            Err(error) if is_damaged(&error) => {
                 done.left.push(error.to_string());
                 return Ok(());
             }
@@ -221,6 +224,16 @@ impl Eraser {
     }
 }
 
+/// Whether no later try will read it.
+fn is_damaged(error: &nights::Error) -> bool {
+    match error {
+        nights::Error::Damaged { .. } => true,
+        nights::Error::Io { source, .. } => {
+            source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+        }
+    }
+}
+
 impl Done {
     fn told(&self, hosts: usize) -> String {
         let Done {
@@ -233,7 +246,11 @@ impl Done {
             "hosts erased from the files: {hosts}; written anew: {raw} hour files, {summaries} summary files, evidence of {nights} nights; index made anew"
         );
         if !left.is_empty() {
-            text.push_str(&format!("; left as they are: {}", left.join("; ")));
+            let told = left.get(..LEFT_TOLD).unwrap_or(left);
+            text.push_str(&format!("; left as they are: {}", told.join("; ")));
+            if left.len() > told.len() {
+                text.push_str(&format!("; and {} more", left.len() - told.len()));
+            }
         }
         text
     }

@@ -214,7 +214,17 @@ impl History {
                 Ok(true)
             }
             Holding::Summary(at) => {
-                file::write_without(&self.dir, &at, |host| hosts.contains(&host))
+                let made = file::write_without(&self.dir, &at, |host| hosts.contains(&host));
+                let raw = |file: &Arc<hour::HourFile>| file.footer.through == at.through;
+                match made {
+                    // Its hour, which was written anew before it, makes it anew after the next sealing, maybe under another name.
+                    Err(Error::Damaged { .. }) if self.files().iter().any(raw) => {
+                        self.forget(&at);
+                        file::remove(&self.dir, &at)?;
+                        Ok(true)
+                    }
+                    made => made,
+                }
             }
         }
     }

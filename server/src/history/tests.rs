@@ -410,6 +410,45 @@ fn an_erased_host_leaves_the_files_and_the_other_stays() {
 }
 
 #[test]
+fn what_is_damaged_keeps_no_erased_host_in_the_other_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = HostId(9);
+    let history = open(dir.path());
+    hour_of_two(&history, other);
+    let hosts = std::collections::BTreeSet::from([other]);
+    history.erase(other).unwrap();
+    let files = history.holding(&hosts);
+    let [
+        erased::Holding::Raw(through),
+        summary @ erased::Holding::Summary(at),
+    ] = files[..]
+    else {
+        panic!("{files:?}");
+    };
+    // A disk that gives back less than it took: no later try will do better, so others are not kept waiting.
+    let raw = history.hour_files().remove(0).1;
+    let whole = fs::read(&raw).unwrap();
+    fs::write(&raw, &whole[..40]).unwrap();
+    let holding = erased::Holding::Raw(through);
+    let refused = history.write_without(holding, &hosts).unwrap_err();
+    assert!(matches!(refused, Error::Damaged { .. }), "{refused}");
+    assert!(!raw.with_extension("tmp").exists());
+    fs::write(&raw, &whole).unwrap();
+    assert!(history.write_without(holding, &hosts).unwrap());
+
+    // A summary that cannot be written without it goes, and its hour makes it anew.
+    let path = history.dir.join(at.name());
+    fs::write(&path, b"DWSM").unwrap();
+    assert!(history.write_without(summary, &hosts).unwrap());
+    assert!(!path.exists());
+    history.summarise().unwrap();
+    let made = history.summaries().values().next().copied().unwrap();
+    let read = summary::file::read(&history.dir, &made, None, &series());
+    let parts = read.unwrap().unwrap().parts;
+    assert!(!parts.is_empty() && parts.iter().all(|(host, _)| *host == HOST));
+}
+
+#[test]
 fn a_summary_that_is_made_while_a_host_is_erased_is_made_without_it() {
     let dir = tempfile::tempdir().unwrap();
     let other = HostId(9);

@@ -15,16 +15,16 @@ use crate::plain;
 /// in it is found by whoever reads it, as before.
 ///
 /// # Errors
-/// What the file system says: one of the two is in place then.
+/// [`Error::Damaged`] where the old one cannot be read: it stays, and no later try will do better. Else what the file system says: one
+/// of the two is in place then.
 pub fn write_without(old: &HourFile, gone: impl Fn(HostId) -> bool) -> Result<HourFile, Error> {
     let tmp = old.path.with_extension("tmp");
     let io = |what| {
         let path = old.path.clone();
         move |source| Error::Io { what, path, source }
     };
-    let written = copy(old, &tmp, gone)
-        .and_then(|()| fs::rename(&tmp, &old.path))
-        .map_err(io("write anew"));
+    let written =
+        copy(old, &tmp, gone).and_then(|()| fs::rename(&tmp, &old.path).map_err(io("write anew")));
     if let Err(error) = written {
         let _ = fs::remove_file(&tmp);
         return Err(error);
@@ -35,10 +35,15 @@ pub fn write_without(old: &HourFile, gone: impl Fn(HostId) -> bool) -> Result<Ho
     HourFile::open(&old.path)
 }
 
-fn copy(old: &HourFile, tmp: &Path, gone: impl Fn(HostId) -> bool) -> std::io::Result<()> {
-    let mut out = std::io::BufWriter::new(File::create(tmp)?);
-    out.write_all(MAGIC)?;
-    out.write_all(&VERSION.to_le_bytes())?;
+fn copy(old: &HourFile, tmp: &Path, gone: impl Fn(HostId) -> bool) -> Result<(), Error> {
+    let io = |source| Error::Io {
+        what: "write anew",
+        path: old.path.clone(),
+        source,
+    };
+    let mut out = std::io::BufWriter::new(File::create(tmp).map_err(io)?);
+    out.write_all(MAGIC).map_err(io)?;
+    out.write_all(&VERSION.to_le_bytes()).map_err(io)?;
     let mut footer = old.footer.clone();
     footer.blocks.retain(|block| !gone(block.host));
     footer.events.retain(|chunk| !gone(chunk.host));
@@ -47,11 +52,12 @@ fn copy(old: &HourFile, tmp: &Path, gone: impl Fn(HostId) -> bool) -> std::io::R
     let chunks = footer.events.iter_mut().map(|c| (&mut c.offset, c.length));
     for (offset, length) in blocks.chain(chunks) {
         if length > BLOCK_MAX {
-            return Err(std::io::Error::other("a block is too long"));
+            return Err(old.damaged("a block is too long"));
         }
         let mut bytes = vec![0; length as usize];
-        old.file.read_exact_at(&mut bytes, *offset)?;
-        out.write_all(&bytes)?;
+        let read = old.file.read_exact_at(&mut bytes, *offset);
+        read.map_err(|error| old.damaged(&format!("a block cannot be read ({error})")))?;
+        out.write_all(&bytes).map_err(io)?;
         *offset = to;
         to += u64::from(length);
     }
@@ -59,9 +65,8 @@ fn copy(old: &HourFile, tmp: &Path, gone: impl Fn(HostId) -> bool) -> std::io::R
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let crc = crc32c::crc32c(&bytes);
     for part in [&bytes[..], &length.to_le_bytes(), &crc.to_le_bytes(), END] {
-        out.write_all(part)?;
+        out.write_all(part).map_err(io)?;
     }
-    out.into_inner()
-        .map_err(std::io::IntoInnerError::into_error)?
-        .sync_all()
+    let file = out.into_inner().map_err(|error| io(error.into_error()))?;
+    file.sync_all().map_err(io)
 }

@@ -77,10 +77,10 @@ impl History {
         let key = (raw.footer.through, step_s);
         if !self.summaries().contains_key(&key) {
             let at = file::write(&self.dir, raw, &self.schemas, step_s)?;
-            // Whoever takes erased hosts out of the files listed them before there was this one.
-            let erasing = self.erasing();
-            if !erasing.is_empty() {
-                file::write_without(&self.dir, &at, |host| erasing.contains(&host))?;
+            // Whoever takes erased hosts out of the files listed them before there was this one, or could not read its hour.
+            let erased = self.erased();
+            if !erased.is_empty() {
+                file::write_without(&self.dir, &at, |host| erased.contains(&host))?;
             }
             self.with_summaries(|known| known.insert(key, at));
         }
@@ -142,7 +142,7 @@ impl History {
     }
 
     /// A summary that turned out damaged while its raw file is there: it is made anew after the next sealing.
-    pub(super) fn forget(&self, at: &SummaryAt) {
+    pub(in crate::history) fn forget(&self, at: &SummaryAt) {
         self.with_summaries(|known| known.remove(&(at.through, at.step_s)));
     }
 
