@@ -27,17 +27,10 @@ impl Shared {
     /// Whether the agent behind a hello may speak for its host, or is a copy that came later. Where there are two, the engine
     /// is told.
     pub(super) async fn speaks(&self, who: &Who, hello: &pb::Hello) -> Result<(), Status> {
-        // The last one is the epoch of this run.
-        let Some(epoch) = hello.epochs.last().map(|epoch| epoch.id) else {
-            return Ok(());
-        };
         let from = who.from.map(|from| from.to_canonical().to_string());
         let from = from.unwrap_or_else(|| "an unknown address".to_owned());
-        let speaker = Speaker {
-            generation: who.proven.generation,
-            epoch,
-            boot_id: hello.boot_id.clone(),
-            from: from.clone(),
+        let Some(speaker) = Speaker::of(who.proven.generation, hello, &from) else {
+            return Ok(());
         };
         let sessions = self.sessions.lock();
         let taken = sessions

@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use dawnwatch_proto::HostId;
+use dawnwatch_proto::{HostId, pb};
+
+/// Longest boot id that is kept: Linux has 36 characters, and a hello could bring megabytes.
+const BOOT_ID_BYTES_MAX: usize = 64;
 
 /// An agent's run, as its hello shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,20 @@ pub(super) struct Speaker {
     pub(super) boot_id: String,
     /// Where it speaks from, for people.
     pub(super) from: String,
+}
+
+impl Speaker {
+    /// The run that a hello shows; none where it names no epoch.
+    pub(super) fn of(generation: u64, hello: &pb::Hello, from: &str) -> Option<Speaker> {
+        let boot_id = &hello.boot_id;
+        Some(Speaker {
+            generation,
+            // The last one is the epoch of this run.
+            epoch: hello.epochs.last()?.id,
+            boot_id: boot_id[..boot_id.floor_char_boundary(BOOT_ID_BYTES_MAX)].to_owned(),
+            from: from.to_owned(),
+        })
+    }
 }
 
 /// What a hello comes to.
@@ -126,6 +143,23 @@ mod tests {
             boot_id,
             from,
         }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_hello_is_small() {
+        let mut hello = pb::Hello {
+            boot_id: "ä".repeat(1_000_000),
+            ..pb::Hello::default()
+        };
+        assert_eq!(Speaker::of(1, &hello, "192.0.2.1"), None, "no run");
+        hello.epochs = [7, 8]
+            .map(|id| pb::Epoch {
+                id,
+                ..pb::Epoch::default()
+            })
+            .to_vec();
+        let speaker = Speaker::of(1, &hello, "192.0.2.1").unwrap();
+        assert_eq!((speaker.epoch, speaker.boot_id), (8, "ä".repeat(32)));
     }
 
     /// Hellos of one host, with whether a stream stands, and what each comes to.
