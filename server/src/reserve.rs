@@ -8,7 +8,8 @@
 //!
 //! The room is taken again once that leaves 16 MiB free. Agents keep in their spools what was refused.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -56,19 +57,24 @@ impl Reserve {
     #[must_use]
     pub fn open(data: &Path) -> Reserve {
         let path = data.join(FILE);
-        let length = fs::metadata(&path).ok().map(|file| file.len());
+        let file = fs::metadata(&path).ok();
+        let length = file.as_ref().map(Metadata::len);
+        // A copy of it may have its length and no room behind.
+        let held = file
+            .filter(|file| file.blocks().saturating_mul(512) >= file.len())
+            .map_or(0, |file| file.len());
         let reserve = Reserve {
             given: AtomicBool::new(length == Some(0)),
-            held: AtomicU64::new(length.unwrap_or(0)),
+            held: AtomicU64::new(held),
             looked_ms: AtomicU64::new(0),
             file: Mutex::new(()),
             path,
         };
         let free = reserve.room().map_or(u64::MAX, |(free, _)| free);
-        if length.is_some_and(|length| length > 0) && free < START_BYTES_MIN {
-            reserve.give();
-        } else if length.is_none_or(|length| length == 0) {
+        if held == 0 {
             reserve.take();
+        } else if free < START_BYTES_MIN {
+            reserve.give();
         }
         reserve
     }
@@ -243,6 +249,19 @@ mod tests {
         reserve.look(10_000);
         assert!(!reserve.is_given());
         assert!(fs::symlink_metadata(&path).is_err(), "none");
+    }
+
+    /// `cp -a` makes holes of what was only reserved.
+    #[test]
+    fn a_copy_without_room_behind_it_is_reserved_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        fs::File::create(&path).unwrap().set_len(BYTES_MAX).unwrap();
+        let room = || fs::metadata(&path).unwrap().blocks() * 512;
+        assert_eq!(room(), 0);
+        let reserve = Reserve::open(dir.path());
+        assert!(room() >= BYTES_MIN, "{}", room());
+        assert!(reserve.give() && room() == 0);
     }
 
     #[test]
