@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, statvfs};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 /// The file.
 pub const FILE: &str = "reserve";
@@ -175,7 +175,7 @@ impl Reserve {
     fn allocate(&self, bytes: u64) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
         let file = rustix::fs::open(&self.path, flags, Mode::RUSR | Mode::WUSR)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        match retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, bytes)) {
             Ok(()) => rustix::fs::fsync(&file),
             // A part of it would be taken for the whole, and an empty file says that it was given back.
             Err(error) if self.is_given() && error != Errno::NOTSUP && error != Errno::NOSYS => {
