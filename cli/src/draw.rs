@@ -46,6 +46,18 @@ fn options(color: bool, session: &Session) -> Text {
     }
 }
 
+/// Where times lie further apart, a day of the week is no longer one day.
+const WEEKDAY_DAYS_MAX: i64 = 6;
+
+/// How times between these two are shown, so that each is one time.
+pub(crate) fn clock_format(first: Timestamp, last: Timestamp) -> &'static str {
+    if last.duration_since(first).as_hours() < 24 * WEEKDAY_DAYS_MAX {
+        "%a %H:%M:%S"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    }
+}
+
 /// `1 host`, `9 hosts`.
 pub(crate) fn count(n: u32, what: &str) -> String {
     let s = if n == 1 { "" } else { "s" };

@@ -63,6 +63,13 @@ const HOSTS: &str = r#"[{"id":"019aa000-0000-7000-8000-000000000001","name":"web
     "joined":"2026-09-01T10:00:00Z","last_seen":"2026-10-05T05:29:56Z","importance":"normal","service":null,"owner":null,
     "site":null,"agent_version":"0.1.0","system":"Debian","clock_offset_seconds":0.0,"series":2,"worst":null,
     "values":[["cpu_ratio",0.12]]}]"#;
+/// With one that was retired.
+const ALL_HOSTS: &str = r#"[{"id":"019aa000-0000-7000-8000-000000000001","name":"web\u001b[1m01","state":"live",
+    "joined":"2026-09-01T10:00:00Z","last_seen":"2026-10-05T05:29:56Z","importance":"normal","service":null,"owner":null,
+    "site":null,"agent_version":"0.1.0","system":"Debian","clock_offset_seconds":0.0,"series":2,"worst":null,
+    "values":[["cpu_ratio",0.12]]},{"id":"020aa000-0000-7000-8000-000000000002","name":"old01","state":"retired",
+    "joined":"2026-09-01T10:00:00Z","last_seen":"2026-10-01T05:29:56Z","importance":"normal","service":null,"owner":null,
+    "site":null,"agent_version":"0.1.0","system":"Debian","clock_offset_seconds":0.0,"series":2,"worst":null,"values":[]}]"#;
 const HISTORY: &str = r#"{"host":"019aa000-0000-7000-8000-000000000001","name":"web01","series":"node_load1",
     "kind":"gauge","zone":"Europe/Berlin","points":[["2026-10-05T05:00:00Z",0.5],["2026-10-05T05:10:00Z",1.0]],"samples":2}"#;
 
@@ -77,7 +84,13 @@ const REVIEW: &str = r#"{"at":"2026-10-05T05:30:00Z","since":[],"review":{"forma
 const ANSWERS: &[(&str, u16, &str)] = &[
     ("GET /api/v1/now ", 200, NOW),
     ("GET /api/v1/hosts ", 200, HOSTS),
-    ("GET /api/v1/hosts?state=all ", 200, HOSTS),
+    ("GET /api/v1/hosts?state=all ", 200, ALL_HOSTS),
+    (
+        "GET /api/v1/logs?limit=200&host=020aa000-0000-7000-8000-000000000002&",
+        200,
+        r#"{"zone":"UTC","lines":[{"time":"2026-10-01T05:00:00Z","host":"020aa000-0000-7000-8000-000000000002","name":"old01",
+        "severity":3,"source":"kernel","text":"its last words","cut_from":0}],"more":false,"cut":0,"damaged":[]}"#,
+    ),
     ("GET /api/v1/incidents?state=open ", 200, "[]"),
     (
         "GET /api/v1/incidents/I-9 ",
@@ -229,6 +242,7 @@ const CASES: &[(&[&str], i32, &str)] = &[
     (&["history", "web", "node", "load15"], 65, "no such page"),
     (&["history", "web", "node_laod1"], 65, "did you mean"),
     (&["history", "wbe"], 65, "no host is called wbe"),
+    (&["logs", "old01", "--since", "-9d"], 0, "its last words"),
     (&["history", "server"], 0, "journal_lag_seconds\n"),
     (
         &["history", "web", "disk_up{device=\"sdb\"}"],

@@ -25,9 +25,6 @@ const POINTS_MAX: i64 = 10_000;
 /// What the server itself is called: what it measures of itself is history too.
 const SERVER: &str = "server";
 
-/// Where times lie further apart, a day of the week is no longer one day.
-const WEEKDAY_DAYS_MAX: i64 = 6;
-
 /// Which series, from when to when.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -284,12 +281,7 @@ fn draw(
     let least = present.iter().min_by(|a, b| a.mean.total_cmp(&b.mean));
     let most = present.iter().max_by(|a, b| a.max.total_cmp(&b.max));
     let (least, most) = (least.unwrap_or(first), most.unwrap_or(first));
-    let days = last.time.duration_since(first.time).as_hours() / 24;
-    let format = if days < WEEKDAY_DAYS_MAX {
-        "%a %H:%M:%S"
-    } else {
-        "%Y-%m-%d %H:%M"
-    };
+    let format = draw::clock_format(first.time, last.time);
     let clock = |at: Timestamp| at.to_zoned(zone.clone()).strftime(format).to_string();
     for (name, value, time) in [
         ("min", least.mean, least.time),
@@ -437,7 +429,7 @@ mod tests {
         let span = (sample::at("2026-09-05T05:00:00Z"), sample::now());
         let got = draw(&history, 240, span, &TimeZone::UTC);
         assert!(
-            got.contains("max             9  2026-09-09 09:00\n"),
+            got.contains("max             9  2026-09-09 09:00:00\n"),
             "{got}"
         );
         assert!(got.contains("\n2026-09-05 05:00"), "{got}");

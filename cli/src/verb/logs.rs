@@ -48,7 +48,10 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Answer, Fail> {
     let host = match &args.host {
         None => None,
         Some(name) => {
-            let hosts = session.server.get("hosts", &[])?.read::<Vec<Host>>()?;
+            let hosts = session
+                .server
+                .get("hosts", &[("state", "all")])?
+                .read::<Vec<Host>>()?;
             Some(find::host(&hosts, name)?.id.to_string())
         }
     };
@@ -107,6 +110,10 @@ fn lines_text(logs: &Logs, session: &Session, color: bool) -> String {
 fn lines(logs: &Logs, zone: &TimeZone) -> Table {
     let head = ["time", "host", "severity", "source", "line"].map(|key| (key, Side::Left));
     let mut table = Table::new(&head, "no lines of severity warning or worse in this span");
+    let format = match (logs.lines.first(), logs.lines.last()) {
+        (Some(first), Some(last)) => draw::clock_format(first.time, last.time),
+        _ => "",
+    };
     for line in &logs.lines {
         let time = line.time.to_zoned(zone.clone());
         let text = if line.cut_from > 0 {
@@ -115,10 +122,7 @@ fn lines(logs: &Logs, zone: &TimeZone) -> Table {
             line.text.clone()
         };
         table.row(vec![
-            Cell::new(
-                time.strftime("%a %H:%M:%S").to_string(),
-                line.time.to_string(),
-            ),
+            Cell::new(time.strftime(format).to_string(), line.time.to_string()),
             Cell::text(line.name.as_str()),
             severity(line.severity),
             Cell::text(line.source.as_str()),
@@ -199,7 +203,7 @@ mod tests {
             text: text.to_owned(),
             cut_from: 0,
         };
-        let logs = Logs {
+        let mut logs = Logs {
             zone: "Europe/Berlin".to_owned(),
             lines: vec![
                 line("\x1b[2Jgone"),
@@ -211,7 +215,8 @@ mod tests {
             cut: 0,
             damaged: Vec::new(),
         };
-        let table = lines(&logs, &TimeZone::get("Europe/Berlin").unwrap());
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let table = lines(&logs, &berlin);
         for text in [table.text(true), table.csv(), table.md()] {
             assert!(!text.contains("\x1b[2J") && !text.contains('\r'), "{text}");
             assert_eq!(text.lines().filter(|l| l.starts_with("Bcc")).count(), 0);
@@ -219,5 +224,9 @@ mod tests {
         assert!(table.csv().contains(",'=cmd|"), "{}", table.csv());
         assert!(table.text(false).contains("Sun 03:11:52  db02  error"));
         assert!(!table.md().contains("<script>"), "{}", table.md());
+        // Of two Sundays it must be said which.
+        logs.lines[0].time = sample::at("2026-09-27T01:11:52Z");
+        let text = lines(&logs, &berlin).text(false);
+        assert!(text.contains("2026-10-04 03:11:52  db02  error"), "{text}");
     }
 }
