@@ -14,13 +14,18 @@ use clap::{Parser, Subcommand};
 use dawnwatch_server::app::{self, Options};
 use dawnwatch_server::identity::First;
 use dawnwatch_server::supervisor;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+
+/// The variable that sets the log level, or filters of tracing-subscriber (`name=level,...`).
+const LOG_ENV: &str = "DAWNWATCH_LOG";
 
 /// What concerns every command.
 const AFTER_HELP: &str = "\
 DAWNWATCH_LOG sets how much is logged: error, warn, info (the default), debug.
-Exit codes: 0 worked, 1 verify found damages, 64 usage, 65 damaged backup, 70 our bug, 73 cannot create or in use, 74 what is kept cannot
-be read or written, 77 not allowed, 78 configuration, or data that must not be started: of a later version, half restored.";
+Exit codes: 0 worked, 1 verify found damages, 64 usage, 65 damaged backup, 70 our bug, 71 the system gives no thread, 73 cannot create or in
+use, 74 what is kept cannot be read or written, 77 not allowed, 78 configuration, or data that must not be started: of a later version, half
+restored, 130 told to stop twice.";
 
 /// Takes in what agents measure, keeps it, judges it, and has the review ready in the morning.
 #[derive(Debug, Parser)]
@@ -88,14 +93,21 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
-    let filter =
-        EnvFilter::try_from_env("DAWNWATCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var(LOG_ENV).ok();
+    let filter = filter(asked.as_deref());
+    let is_understood = filter.is_some();
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("info")))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    if !is_understood {
+        tracing::warn!(
+            asked,
+            "{LOG_ENV} is no level, so it is info: set it to error, warn, info or debug"
+        );
+    }
     let mut options = Options {
         data: arguments.data,
         config: arguments.config,
@@ -127,6 +139,14 @@ fn main() -> ExitCode {
             ExitCode::from(failed.exit_code())
         }
     }
+}
+
+/// How much is logged; none where what is asked for cannot be understood: as a filter an unknown word lets nothing through.
+fn filter(asked: Option<&str>) -> Option<EnvFilter> {
+    let asked = asked.map(str::trim).filter(|text| !text.is_empty());
+    let asked = asked.unwrap_or("info");
+    let is_sensible = asked.contains('=') || asked.parse::<LevelFilter>().is_ok();
+    EnvFilter::try_new(asked).ok().filter(|_| is_sensible)
 }
 
 fn serve(options: Options) -> Result<(), app::Failed> {
@@ -223,4 +243,28 @@ fn write_secret(data: &std::path::Path, name: &str, secret: &str) -> std::io::Re
     writeln!(file, "{secret}")?;
     file.sync_all()?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_silences_nothing() {
+        for (asked, want) in [
+            (None, Some("info")),
+            (Some(" "), Some("info")),
+            (Some("debug"), Some("debug")),
+            (Some("ERROR"), Some("error")),
+            (
+                Some("dawnwatch_server=debug"),
+                Some("dawnwatch_server=debug"),
+            ),
+            (Some("verbose"), None),
+            (Some("WARNING"), None),
+        ] {
+            let found = filter(asked).map(|filter| filter.to_string());
+            assert_eq!(found.as_deref(), want, "{asked:?}");
+        }
+    }
 }
