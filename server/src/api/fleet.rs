@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::State as Shared;
 use axum::response::Response;
-use dawnwatch_proto::api::{Fleet, FleetBy, FleetHost};
+use dawnwatch_engine::vitals::{SERVER, SERVER_NAME};
+use dawnwatch_proto::api::{Fleet, FleetBy, FleetHost, Host};
 use dawnwatch_proto::{HostId, Series};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -85,8 +86,7 @@ fn reckon(
         tracing::warn!(damage, "part of the history cannot be read");
     }
     let view = state.published.view();
-    let known = view.hosts.iter().chain(&view.retired);
-    let names: BTreeMap<HostId, &str> = known.map(|host| (host.id, host.name.as_str())).collect();
+    let names = names(view.hosts.iter().chain(&view.retired));
     let p95 = match by {
         FleetBy::P95 => {
             let hosts = hosts.keys().map(|host| {
@@ -131,6 +131,12 @@ fn reckon(
     })
 }
 
+/// What hosts are called, and the server, which measures itself.
+fn names<'a>(known: impl Iterator<Item = &'a Host>) -> BTreeMap<HostId, &'a str> {
+    let hosts = known.map(|host| (host.id, host.name.as_str()));
+    hosts.chain([(SERVER, SERVER_NAME)]).collect()
+}
+
 fn most_first(by: FleetBy, a: &FleetHost, b: &FleetHost) -> Ordering {
     let rank = |host| by.rank(host).unwrap_or(f64::NEG_INFINITY);
     rank(b)
@@ -164,5 +170,15 @@ fn find(state: &State, notation: &str) -> Result<Series, Failure> {
             failure.1.suggestions = fitting.into_iter().take(SUGGESTIONS).collect();
             Err(failure)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_has_a_name_too() {
+        assert_eq!(names([].iter()), [(HostId(0), "server")].into());
     }
 }
