@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `docs` | `doc::key` | CRC32C u32 LE, postcard form of [`Doc`] |
 //! | `words` | word, 0, key of the document | nothing |
-//! | `times` | u64 BE counting down from the highest as `since` rises, key of the document | nothing |
+//! | `times` | first byte of the kind, u64 BE counting down from the highest as `since` rises, key of the document | nothing |
 //! | `meta` | `place` | CRC32C u32 LE, postcard form of [`Place`]: how far ledger and history are in it |
 //!
 //! sled 0.34.7 as measured: values of 4 KiB at most, batches of 500 keys at most, `flush()` only, one thread, 16 MiB of cache; a
@@ -27,7 +27,7 @@ use super::{FOUND_MAX, Found, Query};
 use crate::plain;
 
 /// Counts up with every change of what is written: an index of another version is built anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Longest value: longer ones go to files of their own, which sled never gives back.
 const VALUE_BYTES_MAX: usize = 4 * 1024;
@@ -47,7 +47,7 @@ const OPEN_WITHIN: Duration = Duration::from_secs(20);
 /// A sound one is read at no less a second: 200,000 shapes of a thousand hosts, 950 MB, took 6 s on a fast disk.
 const OPEN_BYTES_A_SECOND: u64 = 4 * 1024 * 1024;
 
-/// Documents that one search looks at: a word that is everywhere is not looked up in ten years of incidents.
+/// Documents that one search looks at, of each kind where it has no word: a word that is everywhere is not looked up in ten years of incidents.
 const LOOKED_AT_MAX: usize = 20_000;
 
 /// Why the index cannot be used.
@@ -179,36 +179,53 @@ impl Store {
     /// Searches. What the index leads to is looked at itself: a word that no longer is its own leads to nothing.
     pub(super) fn search(&self, query: &Query) -> Result<Found, Error> {
         let longest = query.words.iter().max_by_key(|word| word.len());
-        let (tree, prefix) = match longest {
-            Some(word) => (&self.words, word.as_bytes()),
-            None => (&self.times, &[][..]),
-        };
         let limit = query.limit.clamp(1, FOUND_MAX);
         let mut found = BTreeMap::new();
-        let mut looked_at = 0;
         let mut more = false;
-        for entry in tree.scan_prefix(prefix).keys() {
-            let entry = entry?;
-            let Some(key) = doc_key(&entry, longest.is_some()) else {
-                return Err(Error::Damaged("a key that leads nowhere".to_owned()));
-            };
-            looked_at += 1;
-            if looked_at > LOOKED_AT_MAX {
-                more = true;
-                break;
-            }
-            let Some(doc) = self.doc(key)? else { continue };
-            let gone = doc.kind == "template" && doc.frames.iter().all(|at| *at <= self.expired);
-            if !gone && fits(&doc, query) {
-                found.insert((std::cmp::Reverse(doc.since), key.to_vec()), doc);
-                if found.len() > limit {
-                    found.pop_last();
+        for entries in match longest {
+            Some(word) => vec![self.words.scan_prefix(word)],
+            None => self.of_kinds(query),
+        } {
+            for (looked_at, entry) in entries.keys().enumerate() {
+                let entry = entry?;
+                let Some(key) = doc_key(&entry, longest.is_some()) else {
+                    return Err(Error::Damaged("a key that leads nowhere".to_owned()));
+                };
+                if looked_at >= LOOKED_AT_MAX {
                     more = true;
+                    break;
+                }
+                let Some(doc) = self.doc(key)? else { continue };
+                if !self.is_gone(&doc) && fits(&doc, query) {
+                    found.insert((std::cmp::Reverse(doc.since), key.to_vec()), doc);
+                    if found.len() > limit {
+                        found.pop_last();
+                        more = true;
+                    }
                 }
             }
         }
         let docs = found.into_values().collect();
         Ok(Found { docs, more })
+    }
+
+    /// What has the wanted kind, or each kind apart, latest first from the wanted end on: a fleet has a thousand shapes of log lines for
+    /// each incident.
+    fn of_kinds(&self, query: &Query) -> Vec<sled::Iter> {
+        let is_wanted = |kind: &&str| query.kind.is_none() || query.kind.as_deref() == Some(*kind);
+        let kinds = ["incident", "finding", "template"].into_iter();
+        let of_kind = |kind: &str| {
+            let kind = kind.as_bytes()[0];
+            let latest = query.to.map_or(0, countdown).to_be_bytes();
+            let from = [&[kind][..], &latest].concat();
+            self.times.range(from..vec![kind + 1])
+        };
+        kinds.filter(is_wanted).map(of_kind).collect()
+    }
+
+    /// Whether history no longer holds what it tells of.
+    fn is_gone(&self, doc: &Doc) -> bool {
+        doc.kind == "template" && doc.frames.iter().all(|at| *at <= self.expired)
     }
 
     /// Takes note of what history no longer holds.
@@ -374,11 +391,16 @@ fn word_key(word: &str, key: &[u8]) -> Vec<u8> {
 }
 
 fn time_key(since: Timestamp, key: &[u8]) -> Vec<u8> {
-    // The sign turned over, so that the order of the bytes is that of the numbers; counted down, so that the latest comes first.
-    let rising = since.as_millisecond().cast_unsigned() ^ (1 << 63);
-    let mut out = (u64::MAX - rising).to_be_bytes().to_vec();
+    let mut out = vec![key.first().copied().unwrap_or(b'?')];
+    out.extend_from_slice(&countdown(since).to_be_bytes());
     out.extend_from_slice(key);
     out
+}
+
+/// The sign turned over, so that the order of the bytes is that of the numbers; counted down, so that the latest comes first.
+fn countdown(at: Timestamp) -> u64 {
+    let rising = at.as_millisecond().cast_unsigned() ^ (1 << 63);
+    u64::MAX - rising
 }
 
 /// The key of the document behind a word or a time.
@@ -387,7 +409,7 @@ fn doc_key(entry: &[u8], word: bool) -> Option<&[u8]> {
         let end = entry.iter().position(|byte| *byte == 0)?;
         Some(&entry[end + 1..])
     } else {
-        entry.get(8..)
+        entry.get(9..)
     }
 }
 
@@ -426,6 +448,50 @@ fn checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An incident of yesterday, and more shapes of log lines told today than are looked at.
+    #[test]
+    fn what_happened_is_found_behind_any_number_of_shapes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let doc = |kind: &str, id: u64, since| Doc {
+            kind: kind.to_owned(),
+            id: id.to_string(),
+            host: dawnwatch_proto::HostId(7),
+            name: String::new(),
+            state: String::new(),
+            severity: dawnwatch_proto::review::Severity::Info,
+            since: at(since),
+            until: None,
+            text: String::new(),
+            night: String::new(),
+            frames: vec![1],
+        };
+        store.put(doc("incident", 0, 100));
+        for id in 1..=LOOKED_AT_MAX as u64 {
+            store.put(doc("template", id, 200));
+        }
+        store.commit(&Place::default()).unwrap();
+        let ids = |kind: Option<&str>, to: Option<i64>| {
+            let query = Query {
+                kind: kind.map(str::to_owned),
+                to: to.map(at),
+                limit: FOUND_MAX,
+                ..Query::default()
+            };
+            let found = store.search(&query).unwrap();
+            let docs = found.docs.into_iter().map(|doc| doc.id);
+            (docs.collect::<Vec<_>>(), found.more)
+        };
+        let incident = (vec!["0".to_owned()], false);
+        assert_eq!(ids(Some("incident"), None), incident);
+        assert_eq!(ids(None, Some(150)), incident);
+        assert_eq!(ids(None, Some(100)), (Vec::new(), false), "begun before");
+        assert_eq!(ids(Some("finding"), None), (Vec::new(), false));
+        let (all, more) = ids(None, None);
+        assert_eq!((all.len(), more), (FOUND_MAX, true));
+    }
 
     /// Five thousand hosts: more than a fixed time would do for.
     #[test]
