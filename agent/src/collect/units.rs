@@ -90,13 +90,14 @@ impl Units {
             texts: &[],
         })?;
         let units = parse(&answer).ok_or(BusError::Garbled("a broken list of units"))?;
+        let restarts = self.ask_restarts(bus, &units)?;
+        // From here on nothing fails: a look that did would leave columns behind that it told nobody of.
+        let before = std::mem::replace(&mut self.restarts, restarts);
         let mut changed = self.counts.is_none();
         self.counts = Some(COUNTED.map(|state| {
             let count = units.iter().filter(|unit| unit.active == state).count();
             i64::try_from(count).unwrap_or(i64::MAX)
         }));
-        let before = std::mem::take(&mut self.restarts);
-        self.restarts = self.ask_restarts(bus, &units, &before)?;
         let mut refused = 0;
         for followed in &mut self.followed {
             followed.failed = false;
@@ -151,7 +152,6 @@ impl Units {
         &mut self,
         bus: &mut Bus,
         units: &[Unit<'_>],
-        before: &BTreeMap<String, u32>,
     ) -> Result<BTreeMap<String, u32>, BusError> {
         let services = || {
             let services = units.iter().filter(|unit| unit.name.ends_with(".service"));
@@ -161,7 +161,7 @@ impl Units {
         };
         let mut restarts = BTreeMap::new();
         for unit in services() {
-            if let Some(known) = before.get(unit.name) {
+            if let Some(known) = self.restarts.get(unit.name) {
                 restarts.insert(unit.name.to_owned(), *known);
             }
         }
@@ -291,4 +291,111 @@ fn parse(body: &[u8]) -> Option<Vec<Unit<'_>>> {
     // systemd lists in no order.
     units.sort_unstable_by_key(|unit| unit.name);
     Some(units)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+    use crate::collect::Room;
+
+    /// An answer to the call of this number.
+    fn answer(serial: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len()).unwrap();
+        let mut out = b"l\x02\x00\x01".to_vec();
+        for word in [length, serial, 8] {
+            out.extend(word.to_le_bytes());
+        }
+        out.extend(b"\x05\x01u\x00");
+        out.extend(serial.to_le_bytes());
+        out.extend(body);
+        out
+    }
+
+    /// A list of one unit, as the specification lays it out.
+    fn list() -> Vec<u8> {
+        let mut out = vec![0; 8];
+        let text = |out: &mut Vec<u8>, text: &str| {
+            out.resize(out.len().next_multiple_of(4), 0);
+            out.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+            out.extend(text.as_bytes());
+            out.push(0);
+        };
+        for one in ["a.service", "A", "loaded", "active", "running", "", "/a"] {
+            text(&mut out, one);
+        }
+        out.resize(out.len().next_multiple_of(4), 0);
+        out.extend(0_u32.to_le_bytes());
+        text(&mut out, "");
+        text(&mut out, "/");
+        let length = u32::try_from(out.len() - 8).unwrap();
+        out[..4].copy_from_slice(&length.to_le_bytes());
+        out
+    }
+
+    fn call(stream: &mut UnixStream) -> std::io::Result<()> {
+        let mut header = [0; 16];
+        stream.read_exact(&mut header)?;
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+        let rest = word(12).next_multiple_of(8) + word(4);
+        let mut rest = vec![0; usize::try_from(rest).unwrap()];
+        stream.read_exact(&mut rest)
+    }
+
+    /// A bus that answers these, and hangs up.
+    fn serve(listener: &UnixListener, bodies: &[Vec<u8>]) {
+        let mut stream = listener.accept().unwrap().0;
+        let mut login = Vec::new();
+        while !login.ends_with(b"\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            login.push(byte[0]);
+        }
+        stream.write_all(b"OK 1\r\n").unwrap();
+        stream.read_exact(&mut [0; 7]).unwrap();
+        for (serial, body) in (1..).zip(bodies) {
+            call(&mut stream).unwrap();
+            stream.write_all(&answer(serial, body)).unwrap();
+        }
+        // Whoever asks more gets no answer.
+        let _ = call(&mut stream);
+    }
+
+    #[test]
+    fn a_bus_that_hangs_up_in_the_middle_of_the_first_list_costs_that_look_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("bus");
+        let roots = Roots {
+            bus: socket.clone(),
+            ..Roots::default()
+        };
+        let mut room = Room::new(Box::new(Units::new(&roots)));
+        let mut out = Out::default();
+        let mut look = |first| {
+            out.row.clear();
+            let changed = room.collect(&mut out, first);
+            (
+                changed,
+                out.row.clone(),
+                std::mem::take(&mut out.complaints),
+            )
+        };
+        assert_eq!(look(true), (true, vec![], vec![]), "no bus yet");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let variant = b"\x01u\x00\x00\x00\x00\x00\x00".to_vec();
+        let bus = std::thread::spawn(move || {
+            serve(&listener, &[Vec::new(), list()]);
+            serve(&listener, &[Vec::new(), list(), variant]);
+        });
+        let (changed, row, told) = look(false);
+        assert!(!changed && row.is_empty());
+        assert!(
+            told.len() == 1 && told[0].contains("it hung up"),
+            "{told:?}"
+        );
+        assert_eq!(look(false), (true, vec![0, 1, 0, 0, 0], vec![]));
+        bus.join().unwrap();
+    }
 }

@@ -185,9 +185,16 @@ impl Family {
         budget: &mut Budget,
         each: &mut dyn FnMut(Given<'_>),
     ) -> io::Result<()> {
-        let mut all_read = true;
+        let (mut all_read, mut failed) = (true, None);
         for tail in &mut self.rotated {
-            all_read &= tail.read(buffer, budget, each)?;
+            match tail.read(buffer, budget, each) {
+                Ok(is_read) => all_read &= is_read,
+                // What cannot be read is given up like one that is quiet, and holds up nobody meanwhile.
+                Err(error) => {
+                    tail.quiet = tail.quiet.saturating_add(1);
+                    failed = failed.or(Some(error));
+                }
+            }
         }
         while let Some(at) = self.rotated.iter().position(|t| t.quiet > QUIET_ROUNDS_MAX) {
             self.close(at, each);
@@ -198,7 +205,7 @@ impl Family {
         if all_read && let Some(tail) = &mut self.current {
             tail.read(buffer, budget, each)?;
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn close(&mut self, at: usize, each: &mut dyn FnMut(Given<'_>)) {
@@ -304,4 +311,38 @@ pub(crate) fn is_rotated_from(name: &str, of: &str) -> bool {
 /// Whether a name is that of a compressed file.
 pub(crate) fn is_compressed(name: &str) -> bool {
     COMPRESSED.iter().any(|ending| name.ends_with(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::tail::CHUNK_BYTES;
+
+    #[test]
+    fn a_rotated_file_that_cannot_be_read_holds_up_nobody_and_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        fs::write(&path, "one\n").unwrap();
+        let mut family = Family::new(path.clone(), From::Start);
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut round = |family: &mut Family| {
+            let mut budget = Budget {
+                lines: 100,
+                bytes: 1 << 20,
+            };
+            let mut lines = 0;
+            let trouble = family.round(&mut buffer, &mut budget, &mut |_| lines += 1);
+            (lines, trouble.is_some())
+        };
+        assert_eq!(round(&mut family), (1, false));
+        fs::rename(&path, dir.path().join("a.log.1")).unwrap();
+        assert_eq!(round(&mut family), (0, false));
+        family.rotated[0].fail();
+        fs::write(&path, "two\nthree\n").unwrap();
+        assert_eq!(round(&mut family), (2, true), "told once");
+        for _ in 0..QUIET_ROUNDS_MAX {
+            assert_eq!(round(&mut family), (0, false));
+        }
+        assert!(family.rotated.is_empty());
+    }
 }

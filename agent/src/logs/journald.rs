@@ -174,6 +174,8 @@ struct Run {
 pub(crate) struct Round {
     /// Lines that were no entries, or too long.
     pub(crate) skipped: u64,
+    /// A run ended that read all there was.
+    pub(crate) is_whole: bool,
     /// What a person should know; each thing once.
     pub(crate) trouble: Option<String>,
 }
@@ -222,10 +224,12 @@ impl Journal {
         match run.end(is_late) {
             // The rest follows in the next round.
             End::Cut => self.seen = None,
-            End::Well(said) if said.is_empty() => self.failures = 0,
             End::Well(said) => {
                 self.failures = 0;
-                self.tell(said, &mut round);
+                round.is_whole = true;
+                if !said.is_empty() {
+                    self.tell(said, &mut round);
+                }
             }
             End::Badly(said) => self.failed(said, &mut round),
         }

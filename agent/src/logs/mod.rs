@@ -30,6 +30,7 @@ mod shaper;
 mod tail;
 mod twice;
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -87,7 +88,7 @@ impl Default for Settings {
 pub struct Logs {
     asked: Mutex<tokio::sync::mpsc::Receiver<Ask>>,
     /// Dropped to stop the thread.
-    stop: std::cell::RefCell<Option<mpsc::Sender<()>>>,
+    stop: RefCell<Option<mpsc::Sender<()>>>,
 }
 
 impl Logs {
@@ -114,6 +115,7 @@ impl Logs {
             round,
             ask,
             stop: stopped,
+            reached: Cell::default(),
         };
         std::thread::Builder::new()
             .name("logs".to_owned())
@@ -121,7 +123,7 @@ impl Logs {
             .spawn(move || thread.run())?;
         Ok(Logs {
             asked: Mutex::new(asked),
-            stop: std::cell::RefCell::new(Some(stop)),
+            stop: RefCell::new(Some(stop)),
         })
     }
 

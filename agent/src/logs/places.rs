@@ -63,14 +63,7 @@ pub(crate) fn find(patterns: &[String], exclude: &[String]) -> Found {
             let Ok(meta) = fs::metadata(&path) else {
                 continue;
             };
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-            let is_never = NEVER.iter().any(|never| is_match(never, name)) || is_compressed(name);
-            let is_excluded = || {
-                exclude
-                    .iter()
-                    .any(|e| is_match(e, &path.to_string_lossy()) || is_match(e, name))
-            };
-            if meta.is_file() && !is_never && !is_excluded() {
+            if meta.is_file() && !is_left_out(&path, exclude) {
                 found.insert(path, (meta.dev(), meta.ino()));
             }
         }
@@ -98,6 +91,39 @@ pub(crate) fn find(patterns: &[String], exclude: &[String]) -> Found {
         out.files.push(path);
     }
     out
+}
+
+fn is_left_out(path: &Path, exclude: &[String]) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+    let is_never = NEVER.iter().any(|never| is_match(never, name)) || is_compressed(name);
+    let is_excluded = |e: &String| is_match(e, &path.to_string_lossy()) || is_match(e, name);
+    is_never || exclude.iter().any(is_excluded)
+}
+
+/// Whether a file at this path would be read, if there were one.
+pub(crate) fn fits(path: &Path, patterns: &[String], exclude: &[String]) -> bool {
+    let path_text = path.to_string_lossy();
+    let is_fit = |pattern: &String| {
+        let parts = |text| str::split(text, '/').filter(|part| !part.is_empty());
+        let is_as_deep = parts(pattern).count() == parts(&path_text).count();
+        is_as_deep
+            && parts(pattern)
+                .zip(parts(&path_text))
+                .all(|(p, t)| is_match(p, t))
+    };
+    patterns.iter().any(is_fit) && !is_left_out(path, exclude)
+}
+
+/// Whether a file was made after this, Unix milliseconds; a filesystem that does not tell says no.
+pub(crate) fn is_younger(path: &Path, than_ms: i64) -> bool {
+    let Ok(created) = fs::metadata(path).and_then(|meta| meta.created()) else {
+        return false;
+    };
+    let since = created
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    // The filesystem's clock is coarser than ours.
+    i64::try_from(since.as_millis()).unwrap_or(0) > than_ms - 1_000
 }
 
 /// Whether a pattern can be used.
@@ -214,6 +240,22 @@ mod tests {
         let found = find(&[pattern.clone(), pattern], &["skip*".to_owned()]);
         assert_eq!(found.files, [path("a.log"), path("b.log"), path("c.txt")]);
         assert_eq!(found.more, 0);
+    }
+
+    #[test]
+    fn a_path_fits_whether_or_not_anything_is_there() {
+        let patterns = ["/var/log/*.log".to_owned(), "/srv/*/log/out".to_owned()];
+        for (path, want) in [
+            ("/var/log/a.log", true),
+            ("/var/log/skip.log", false),
+            ("/var/log/b/a.log", false),
+            ("/var/log/a.txt", false),
+            ("/srv/shop/log/out", true),
+            ("/srv/log/out", false),
+        ] {
+            let fits = fits(Path::new(path), &patterns, &["skip*".to_owned()]);
+            assert_eq!(fits, want, "{path}");
+        }
     }
 
     #[test]

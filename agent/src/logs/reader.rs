@@ -4,7 +4,8 @@
 //! A failure is treated as a kill would be: everything in memory is forgotten, and what is on disk is gone on from. So a full
 //! disk stops the reading and moves no offset.
 
-use std::path::{Path, PathBuf};
+use std::cell::Cell;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -20,7 +21,6 @@ use super::lines::Lines;
 use super::places::{self, Found};
 use super::redact::{Redactor, compile};
 use super::saved::{Count, Cursor, Ring, Slot};
-use super::severity::INFO;
 use super::shaper::{Shaper, When};
 use super::tail::{Budget, CHUNK_BYTES, From, Given};
 use super::twice::Twins;
@@ -87,6 +87,8 @@ pub(crate) struct Thread {
     pub(crate) ask: tokio::sync::mpsc::Sender<Ask>,
     /// Closed when the agent stops.
     pub(crate) stop: mpsc::Receiver<()>,
+    /// Position in the spool of the last events that it took in this run.
+    pub(crate) reached: Cell<u64>,
 }
 
 /// The agent's own thread is gone, or wants this one to end.
@@ -148,13 +150,13 @@ impl Thread {
         )
     }
 
-    /// The spool's position; waits for a spool that cannot be opened yet.
+    /// The spool's position when it was opened, or what it took of us since; waits for a spool that cannot be opened yet.
     fn position(&self) -> Option<u64> {
         loop {
             let (answer, answered) = mpsc::sync_channel(1);
             self.ask.blocking_send(Ask::Position(answer)).ok()?;
             if let Some(position) = answered.recv().ok()? {
-                return Some(position);
+                return Some(position.max(self.reached.get()));
             }
             if self.is_stopped(self.round * PAUSE_ROUNDS) {
                 return None;
@@ -184,6 +186,8 @@ struct Reader<'a> {
     began_ms: i64,
     /// The journal was never read on this host: what is in it is learned from.
     is_first_journal: bool,
+    /// All that the journal had from before was read: what comes is new, whatever the host's clock has done meanwhile.
+    is_journal_near: bool,
     /// Something was read that the cursor on disk does not know of.
     is_ahead: bool,
     /// Nothing was ever read on this host: what is there is learned from.
@@ -211,7 +215,7 @@ impl<'a> Reader<'a> {
         for one in known {
             shaper.restore(one);
         }
-        restore(&mut shaper, &cursor);
+        cursor.restore(&mut shaper.counts);
         let now = thread.clock.boot_ms();
         let mut reader = Reader {
             thread,
@@ -232,6 +236,7 @@ impl<'a> Reader<'a> {
             tick_ms: now,
             began_ms: thread.clock.wall().as_millisecond(),
             is_first_journal: cursor.journal.is_empty(),
+            is_journal_near: false,
             is_ahead: is_first,
             is_first,
             more_files: 0,
@@ -243,8 +248,20 @@ impl<'a> Reader<'a> {
 
     /// Takes up the files of the last run, and those that are new since.
     fn resume(&mut self, cursor: &Cursor) {
-        let found = self.find();
-        for path in found.files {
+        let mut paths = self.find().files;
+        // A path may be empty for now (rotated, and nothing written since): what is left of its last file is read all the same.
+        for mark in &cursor.marks {
+            let path = PathBuf::from(&mark.path);
+            let settings = &self.thread.settings;
+            if !paths.contains(&path)
+                && paths.len() < places::FILES_MAX
+                && !path.exists()
+                && places::fits(&path, &settings.files, &settings.exclude)
+            {
+                paths.push(path);
+            }
+        }
+        for path in paths {
             let name = path.to_string_lossy();
             let marks: Vec<_> = cursor
                 .marks
@@ -254,7 +271,7 @@ impl<'a> Reader<'a> {
                 .collect();
             let family = if marks.is_empty() {
                 // One that is younger than the last cursor was written while no agent ran; an older one is learned from.
-                let from = if is_younger(&path, cursor.looked_ms) && !self.is_first {
+                let from = if places::is_younger(&path, cursor.looked_ms) && !self.is_first {
                     From::StartOfBacklog
                 } else {
                     From::Learn
@@ -333,6 +350,7 @@ impl<'a> Reader<'a> {
             tracing::warn!(%error, "the cursor of the logs cannot be synced");
         }
         self.ring.committed(&slot);
+        self.thread.reached.set(slot.position());
         (self.is_ahead, self.is_first) = (false, false);
         Ok(())
     }
@@ -400,9 +418,10 @@ impl<'a> Reader<'a> {
             return;
         };
         let (began_ms, is_first) = (self.began_ms, self.is_first_journal);
+        let is_near = self.is_journal_near;
         let (lines, last, is_ahead) = (&mut self.lines, &mut None, &mut self.is_ahead);
         let round = journal.round(now_ms, &self.journal_cursor, FILE_LINES_MAX, &mut |entry| {
-            let when = match entry.time_ms < began_ms {
+            let when = match !is_near && entry.time_ms < began_ms {
                 true if is_first => When::Old,
                 true => When::Backlog,
                 false => When::Live,
@@ -412,6 +431,7 @@ impl<'a> Reader<'a> {
             *last = Some(entry.cursor);
         });
         self.lines.shaper.skipped(round.skipped);
+        self.is_journal_near |= round.is_whole;
         if let Some(cursor) = last.take() {
             self.journal_cursor = cursor;
         }
@@ -460,36 +480,14 @@ impl<'a> Reader<'a> {
     fn find_new(&mut self) {
         let found = self.find();
         for path in found.files {
-            if !self.families.iter().any(|family| family.path() == path) {
+            // Those that are gone have their place until they are read to their ends.
+            if self.families.len() < places::FILES_MAX
+                && !self.families.iter().any(|family| family.path() == path)
+            {
                 self.families.push(Family::new(path, From::Start));
             }
         }
         self.families
             .retain(|family| family.path().exists() || !family.is_over());
     }
-}
-
-fn is_younger(path: &Path, than_ms: i64) -> bool {
-    let Ok(created) = std::fs::metadata(path).and_then(|meta| meta.created()) else {
-        return false;
-    };
-    let since = created
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    // The filesystem's clock is coarser than ours.
-    i64::try_from(since.as_millis()).unwrap_or(0) > than_ms - 1_000
-}
-
-/// The counts of the span that the last run did not end.
-fn restore(shaper: &mut Shaper, cursor: &Cursor) {
-    let counts = &mut shaper.counts;
-    for count in &cursor.counts {
-        let severity = u8::try_from(count.severity).unwrap_or(INFO);
-        counts
-            .shapes
-            .insert(count.template, (count.count, severity));
-    }
-    counts.lines_cut = cursor.lines_cut;
-    counts.lines_skipped = cursor.lines_skipped;
-    counts.backlog = cursor.backlog;
 }

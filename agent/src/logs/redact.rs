@@ -163,6 +163,7 @@ fn is_base64(byte: u8) -> bool {
 /// `password=x`, `"api_key": "x"`, `Authorization: Bearer x`.
 fn named(text: &str, found: &mut Vec<Range<usize>>) {
     let bytes = text.as_bytes();
+    let mut bare_end = 0;
     for at in memchr2_iter(b'=', b':', bytes) {
         let end = back_over(bytes, at, |b| matches!(b, b'"' | b'\'' | b' ' | b'\\'));
         let start = back_over(bytes, end, |b| {
@@ -175,11 +176,11 @@ fn named(text: &str, found: &mut Vec<Range<usize>>) {
         if bytes.get(from) == Some(&b'>') || bytes.get(from) == Some(&b'=') {
             from += 1;
         }
-        let value = value(text, from);
+        let value = value(text, from, &mut bare_end);
         let text = &text[value.clone()];
-        let looks_secret = text.len() >= 8 && text.bytes().any(|b| b.is_ascii_digit());
+        let looks_secret = || text.len() >= 8 && text.bytes().any(|b| b.is_ascii_digit());
         let is_path = text.starts_with('/');
-        if !text.is_empty() && (is_strong && !is_path || looks_secret || text.len() >= 20) {
+        if !text.is_empty() && (is_strong && !is_path || text.len() >= 20 || looks_secret()) {
             found.push(value);
         }
     }
@@ -204,7 +205,10 @@ fn is_secret(name: &[u8]) -> Option<bool> {
 }
 
 /// The value that begins here: to its closing quote, or to the next mark. A scheme's name before it is left out.
-fn value(text: &str, from: usize) -> Range<usize> {
+///
+/// `bare_end` is where the last value without quotes ended, 0 before the first: one that begins within it ends there too. Without
+/// that a line of nothing but names would be read to its end for each of them.
+fn value(text: &str, from: usize, bare_end: &mut usize) -> Range<usize> {
     let bytes = text.as_bytes();
     let mut start = skip(bytes, from, |b| matches!(b, b' ' | b'\\'));
     let quote = bytes
@@ -220,23 +224,31 @@ fn value(text: &str, from: usize) -> Range<usize> {
     }
     let end = match quote {
         Some(quote) => skip(bytes, start, |b| b != quote && b != b'\\'),
+        None if start < *bare_end => *bare_end,
         None => skip(bytes, start, |b| {
             !(b.is_ascii_whitespace()
                 || matches!(b, b',' | b';' | b'&' | b'"' | b'\'' | b')' | b']' | b'}'))
         }),
     };
+    if quote.is_none() {
+        *bare_end = end;
+    }
     start..end
 }
 
 /// `--password x`.
 fn flags(text: &str, found: &mut Vec<Range<usize>>) {
     let bytes = text.as_bytes();
+    let (mut end, mut bare_end) = (0, 0);
     for at in memmem::find_iter(bytes, b"--") {
-        let end = skip(bytes, at + 2, |b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
-        });
+        // Within a long run of dashes each begins a word that ends where the last one did.
+        if at + 2 >= end {
+            end = skip(bytes, at + 2, |b| {
+                b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+            });
+        }
         if bytes.get(end) == Some(&b' ') && is_secret(&bytes[at + 2..end]).is_some() {
-            let value = value(text, end + 1);
+            let value = value(text, end + 1, &mut bare_end);
             if !value.is_empty() && !text[value.clone()].starts_with('-') {
                 found.push(value);
             }
@@ -247,6 +259,7 @@ fn flags(text: &str, found: &mut Vec<Range<usize>>) {
 /// `Bearer x` and `Basic x` wherever they stand.
 fn schemes(text: &str, found: &mut Vec<Range<usize>>) {
     let bytes = text.as_bytes();
+    let mut bare_end = 0;
     for at in memchr2_iter(b'B', b'b', bytes) {
         let rest = &bytes[at..];
         let is = |scheme: &[u8]| {
@@ -260,7 +273,7 @@ fn schemes(text: &str, found: &mut Vec<Range<usize>>) {
         } else {
             continue;
         };
-        let value = value(text, at + length);
+        let value = value(text, at + length, &mut bare_end);
         let text = &text[value.clone()];
         if text.len() >= 12 && text.bytes().any(|b| b.is_ascii_digit() || b == b'=') {
             found.push(value);
@@ -453,6 +466,23 @@ mod tests {
         let evil = Redactor::new(vec![compile("(a+)+$").unwrap()]);
         let text = format!("{}!", "a".repeat(60_000));
         assert_eq!(evil.redact(&text), text);
+    }
+
+    /// Each of these lines, read once for every name or dash in it, would take hours.
+    #[test]
+    fn a_line_made_to_be_slow_is_not() {
+        let redactor = Redactor::default();
+        let names = "pwd=".repeat(1 << 19);
+        assert_eq!(redactor.redact(&names), "pwd=<redacted>");
+        let weak = "token:".repeat(1 << 19);
+        assert_eq!(redactor.redact(&weak), "token:<redacted>");
+        let dashes = "-".repeat(1 << 21);
+        assert_eq!(redactor.redact(&dashes), dashes);
+        let flag = format!("{dashes}password hunter2 ok");
+        assert_eq!(
+            redactor.redact(&flag),
+            format!("{dashes}password <redacted> ok")
+        );
     }
 
     proptest! {

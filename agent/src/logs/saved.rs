@@ -2,7 +2,8 @@
 //!
 //! A cursor is written just before the events that it stands behind go into the spool, and says at which position of the
 //! spool the last of them will lie. At the next start the newest cursor counts whose position the spool reached. So after a
-//! kill -9 each line is told once: either the spool has its events and the cursor counts, or neither. Three files, so that
+//! kill -9 each line is told once: either the spool has its events and the cursor counts, or neither; one that does not count is
+//! removed, for the spool soon passes its position with other items. Three files, so that
 //! the one that is written is never the one that counts, nor the one that a power cut would leave (the spool syncs every
 //! 30 s): after a power cut, lines of up to two minutes may be told twice, and none is missed.
 //!
@@ -19,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use ring::digest::{SHA256, digest};
+
+use super::severity::INFO;
+use super::shaper::Counts;
 
 const MAGIC: &[u8; 4] = b"DWLC";
 const VERSION: u8 = 1;
@@ -63,6 +67,21 @@ pub(crate) struct Cursor {
     /// When new files were looked for last, Unix milliseconds.
     #[prost(int64, tag = "10")]
     pub(crate) looked_ms: i64,
+}
+
+impl Cursor {
+    /// The counts of the span that the last run did not end.
+    pub(crate) fn restore(&self, counts: &mut Counts) {
+        for count in &self.counts {
+            let severity = u8::try_from(count.severity).unwrap_or(INFO);
+            counts
+                .shapes
+                .insert(count.template, (count.count, severity));
+        }
+        counts.lines_cut = self.lines_cut;
+        counts.lines_skipped = self.lines_skipped;
+        counts.backlog = self.backlog;
+    }
 }
 
 /// How far a file was read.
@@ -134,6 +153,11 @@ impl Slot {
         fs::write(&self.path, encode(&self.cursor))
     }
 
+    /// The position that it was written with.
+    pub(crate) fn position(&self) -> u64 {
+        self.cursor.position
+    }
+
     /// Takes it back: the spool did not take the events.
     pub(crate) fn remove(&self) -> io::Result<()> {
         fs::remove_file(&self.path)
@@ -160,12 +184,24 @@ impl Ring {
         let reached = cursors
             .iter()
             .rposition(|(_, cursor)| cursor.position <= spool);
-        let found = (!cursors.is_empty()).then(|| cursors.swap_remove(reached.unwrap_or(0)));
+        let found = (!cursors.is_empty()).then(|| cursors.remove(reached.unwrap_or(0)));
+        // What others did not reach by now, the spool's own items soon do: such a cursor would count for events that never were.
+        for (at, _) in cursors.iter().filter(|(_, c)| c.position > spool) {
+            if let Err(error) = fs::remove_file(slot(dir, *at)) {
+                tracing::warn!(%error, "a cursor that does not count cannot be removed");
+            }
+        }
+        let committed = found.as_ref().map(|(at, _)| *at);
+        // A kill may have come before it was synced: then a power cut would not leave it.
+        let durable = committed.filter(|at| {
+            let synced = File::open(slot(dir, *at)).and_then(|file| file.sync_data());
+            synced.is_ok()
+        });
         let ring = Ring {
             dir: dir.to_owned(),
             serial,
-            committed: found.as_ref().map(|(at, _)| *at),
-            durable: found.as_ref().map(|(at, _)| *at),
+            committed,
+            durable,
         };
         (ring, found.map(|(_, cursor)| cursor))
     }
@@ -270,15 +306,17 @@ mod tests {
         // Written, and killed before the spool had its events.
         ring.next(cursor("d")).write(40).unwrap();
         for (spool, want) in [
+            (40, "d"),
             (39, "c"),
             (30, "c"),
-            (40, "d"),
             (29, "a"),
             (10, "a"),
             (3, "a"),
         ] {
             assert_eq!(open(spool).1.unwrap().journal, want, "spool at {spool}");
         }
+        // What never counted does not begin to when the spool has gone on by itself.
+        assert_eq!(open(50).1.unwrap().journal, "a");
     }
 
     #[test]

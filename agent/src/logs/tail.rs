@@ -252,6 +252,12 @@ impl Tail {
         self.framer.end(|raw| each(Given::Line(raw, When::Live)));
     }
 
+    /// From here on nothing can be read, as on a disk that is broken.
+    #[cfg(test)]
+    pub(crate) fn fail(&mut self) {
+        self.file = File::options().write(true).open("/dev/null").unwrap();
+    }
+
     /// When it was written to last.
     pub(crate) fn modified(&self) -> io::Result<(i64, i64)> {
         let meta = self.file.metadata()?;

@@ -109,6 +109,29 @@ impl Host {
         });
     }
 
+    /// Reads while a story goes on, then stops as told.
+    fn read_along(&mut self, story: impl AsyncFnOnce(&Host, &Shared)) {
+        let shared = Shared::new(self.spool(), None);
+        let state = self.dir.path().join("state");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let logs = Logs::start_every(QUICK, self.settings.clone(), &state, Clock).unwrap();
+            // The first round of all is over when its cursor is there.
+            let story = async {
+                until(|| state.join("logs/cursor.0").exists()).await;
+                story(self, &shared).await;
+            };
+            tokio::select! {
+                () = logs.run(&shared) => {}
+                () = story => {}
+            }
+            logs.stop(&shared).await;
+        });
+    }
+
     /// Everything that was ever told.
     fn events(&mut self) -> Vec<Event> {
         let mut spool = self.spool();
@@ -147,6 +170,12 @@ impl Host {
             }
         }
         told
+    }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(QUICK).await;
     }
 }
 
@@ -401,43 +430,143 @@ fn a_spool_that_takes_nothing_stops_the_reading_and_loses_nothing() {
     assert_eq!(told.lines.len(), 1);
 }
 
-/// The journal, as `systemd-journal-remote` writes one and `journalctl` reads it.
 #[test]
-fn the_journal_is_read_and_its_copy_in_a_file_counts_once() {
-    let remote = Path::new("/lib/systemd/systemd-journal-remote");
-    if !remote.exists() || !Path::new("/usr/bin/journalctl").exists() {
+fn a_spool_that_is_full_for_a_while_has_each_line_once_when_there_is_room() {
+    let mut host = Host::new();
+    let disk = Arc::new(dawnwatch_segment::sim::SimDisk::new(1));
+    host.disk = Arc::clone(&disk) as Arc<dyn Disk>;
+    host.write("a.log", "");
+    host.read(false, |_| {});
+    host.read_along(async |host, shared| {
+        let state = host.dir.path().join("state/logs");
+        let cursors = || (0..3).filter(|at| state.join(format!("cursor.{at}")).exists());
+        // A shape and a line each.
+        for (text, items) in [
+            ("ERROR one\n", 2),
+            ("ERROR two x\n", 4),
+            ("ERROR three y z\n", 6),
+        ] {
+            host.write("a.log", text);
+            until(|| shared.backlog() >= items).await;
+        }
+        until(|| cursors().count() == 3).await;
+        disk.set_capacity(Some(0));
+        host.write("a.log", "ERROR while it is full\n");
+        until(|| cursors().count() < 3).await;
+        disk.set_capacity(None);
+        until(|| shared.backlog() >= 8).await;
+    });
+    let told = host.told();
+    let lines: Vec<_> = told.lines.iter().map(|(_, text)| text.as_str()).collect();
+    let want = [
+        "ERROR one",
+        "ERROR two x",
+        "ERROR three y z",
+        "ERROR while it is full",
+    ];
+    assert_eq!(lines, want);
+    assert_eq!(told.by_text(), want.map(|text| (text, 1)).into());
+}
+
+#[test]
+fn what_is_left_of_a_file_is_read_though_nothing_is_at_its_path() {
+    let mut host = Host::new();
+    host.write("a.log", "");
+    host.read(false, |_| {});
+    host.write("a.log", "last words\n");
+    fs::rename(host.path("a.log"), host.path("a.log.1")).unwrap();
+    // What another file says moves the cursor on.
+    host.write("b.log", "another one\n");
+    host.read(false, |_| {});
+    host.write("a.log", "a new file\n");
+    host.read(false, |_| {});
+    let want = BTreeMap::from([("last words", 1), ("a new file", 1), ("another one", 1)]);
+    assert_eq!(host.told().by_text(), want);
+}
+
+/// What writes journals as journald does, but wherever one likes.
+const REMOTE: &str = "/lib/systemd/systemd-journal-remote";
+
+fn has_journal_tools() -> bool {
+    let is_there = Path::new(REMOTE).exists() && Path::new("/usr/bin/journalctl").exists();
+    if !is_there {
         println!("SKIPPED: systemd-journal-remote and journalctl are needed");
+    }
+    is_there
+}
+
+impl Host {
+    /// Has a journal of its own to be read, and nothing in it.
+    fn journal(&mut self) -> PathBuf {
+        let journal = self.dir.path().join("journal");
+        fs::create_dir(&journal).unwrap();
+        self.settings.journald = true;
+        self.settings.journal_directory = Some(journal.clone());
+        journal
+    }
+}
+
+/// Writes a journal file of entries: program, priority, message.
+fn write_journal(journal: &Path, name: &str, at: Timestamp, entries: &[(&str, u8, &str)]) {
+    let mut text = String::new();
+    for (i, (program, priority, message)) in entries.iter().enumerate() {
+        let micros = at.as_microsecond() + i64::try_from(i).unwrap();
+        text.push_str(&format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP={micros}\n_BOOT_ID=0123456789abcdef0123456789abcdef\nPRIORITY={priority}\nSYSLOG_IDENTIFIER={program}\n_SYSTEMD_UNIT={program}.service\nMESSAGE={message}\n\n"));
+    }
+    let export = journal.join(format!("{name}.export"));
+    fs::write(&export, text).unwrap();
+    let out = journal.join(format!("{name}.journal"));
+    let done = std::process::Command::new(REMOTE)
+        .arg("-o")
+        .arg(out)
+        .arg(export)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn what_the_journal_gets_after_the_clock_was_set_back_is_new() {
+    if !has_journal_tools() {
         return;
     }
     let mut host = Host::new();
-    let journal = host.dir.path().join("journal");
-    fs::create_dir(&journal).unwrap();
-    host.settings.journald = true;
-    host.settings.journal_directory = Some(journal.clone());
-    let write = |name: &str, at: Timestamp, entries: &[(&str, u8, &str)]| {
-        let mut text = String::new();
-        for (i, (program, priority, message)) in entries.iter().enumerate() {
-            let micros = at.as_microsecond() + i64::try_from(i).unwrap();
-            text.push_str(&format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP={i}\n_BOOT_ID=0123456789abcdef0123456789abcdef\nPRIORITY={priority}\nSYSLOG_IDENTIFIER={program}\n_SYSTEMD_UNIT={program}.service\nMESSAGE={message}\n\n"));
-        }
-        let export = journal.join(format!("{name}.export"));
-        fs::write(&export, text).unwrap();
-        let out = journal.join(format!("{name}.journal"));
-        let done = std::process::Command::new(remote)
-            .arg("-o")
-            .arg(out)
-            .arg(export)
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{done:?}");
-    };
+    let journal = host.journal();
+    let past = Clock.wall() - jiff::SignedDuration::from_hours(2);
+    write_journal(&journal, "a", past, &[("sshd", 6, "an old line")]);
+    host.read_along(async |_, shared| {
+        until(|| shared.backlog() >= 1).await;
+        let set_back = past + jiff::SignedDuration::from_hours(1);
+        write_journal(&journal, "b", set_back, &[("sshd", 3, "disk gone")]);
+        until(|| shared.backlog() >= 3).await;
+    });
+    let told = host.told();
+    assert_eq!(told.lines, [(3, "disk gone".to_owned())]);
+    assert_eq!(told.by_text(), BTreeMap::from([("disk gone", 1)]));
+    assert_eq!(told.sum(|c| c.backlog), 0);
+}
+
+/// The journal, as `systemd-journal-remote` writes one and `journalctl` reads it.
+#[test]
+fn the_journal_is_read_and_its_copy_in_a_file_counts_once() {
+    if !has_journal_tools() {
+        return;
+    }
+    let mut host = Host::new();
+    let journal = host.journal();
     let past = Clock.wall() - jiff::SignedDuration::from_hours(1);
-    write("a", past, &[("sshd", 6, "session opened for user root")]);
+    write_journal(
+        &journal,
+        "a",
+        past,
+        &[("sshd", 6, "session opened for user root")],
+    );
     host.read_until(false, 1, |_| {});
     // Written while no agent runs: three, one of them by the agent itself, one of them in a file too.
     host.write("sys.log", "");
     let now = Clock.wall();
-    write(
+    write_journal(
+        &journal,
         "b",
         now,
         &[
