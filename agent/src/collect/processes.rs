@@ -208,13 +208,18 @@ impl Table {
 
     fn top(&self, before: &[Seen], span_us: i64) -> Processes {
         let span_ms = u64::try_from(span_us / 1_000).unwrap_or(1).max(1);
+        let newest = before.iter().map(|one| one.started).max().unwrap_or(0);
         let busy = |seen: &Seen| {
             let known = before.binary_search_by_key(&seen.pid, |one| one.pid);
             let known = known.ok().map(|at| before[at]);
             let known = known.filter(|one| one.started == seen.started);
-            // What a process used before it was first seen: all of it within the span, or nearly.
-            seen.cpu_ticks
-                .saturating_sub(known.map_or(0, |one| one.cpu_ticks))
+            match known {
+                Some(one) => seen.cpu_ticks.saturating_sub(one.cpu_ticks),
+                // It was there at the look before and not read, as one of too many: when it used what it has, nobody knows.
+                None if seen.started < newest => 0,
+                // What a process used before it was first seen: all of it within the span, or nearly.
+                None => seen.cpu_ticks,
+            }
         };
         let mut all: Vec<(u64, &Seen)> = self.before.iter().map(|one| (busy(one), one)).collect();
         let busiest = |a: &(u64, &Seen), b: &(u64, &Seen)| {
@@ -381,6 +386,27 @@ mod tests {
             table.page_bytes = 4096;
             table
         }
+    }
+
+    #[test]
+    fn one_that_was_overlooked_is_not_the_busiest_when_it_is_seen() {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        tree.put(1, "init", 500, 0, 10);
+        tree.put(9, "later", 0, 700, 10);
+        let mut table = tree.table();
+        table.look(0);
+        // Ten days of CPU since its start, which was before that look; and one that began since.
+        tree.put(5, "overlooked", 86_400_000, 600, 20);
+        tree.put(12, "new", 600, 701, 5);
+        let busy = |table: &mut Table, us| {
+            let top = table.look(us).processes.unwrap().top;
+            let all = top.into_iter().map(|one| (one.pid, one.cpu_permille));
+            all.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let first = busy(&mut table, 60_000_000);
+        assert_eq!((first[&5], first[&12]), (0, 100));
+        tree.put(5, "overlooked", 86_401_200, 600, 20);
+        assert_eq!(busy(&mut table, 120_000_000)[&5], 200);
     }
 
     #[test]
