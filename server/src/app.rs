@@ -104,6 +104,8 @@ type SharedOutbox = Arc<Mutex<Option<Outbox>>>;
 )]
 pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<(), Failed> {
     let clock = Clock;
+    // Whoever asks for a reload while this starts gets one after it; unheard, the signal would end the process.
+    let hang_up = signals::hang_up()?;
     let _lock = directory::lock(&options.data)?;
     let missing = directory::begin(&options.data, clock.wall())?;
     let settings = load_settings(&options)?;
@@ -144,7 +146,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&start::Ready)) -> Result<
     };
     recovered.watch.send_pending();
     let mut threads = Threads::start(journal, rx, release, recovered.watch, inbox)?;
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen(hang_up)?;
     start::introduce(&options, &settings, &identity, &tx, at, damage).await;
     threads.running.extend(background::start(background::With {
         disk: &disk,

@@ -570,6 +570,26 @@ fn a_broken_configuration_at_the_start() {
 }
 
 #[test]
+fn a_reload_asked_for_while_it_starts_comes_after_the_start() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("server");
+    // The signal comes as soon as the data directory is locked, before all that takes time.
+    let asks = "pid=$$; (until [ -e \"$0/LOCK\" ]; do :; done; kill -HUP $pid) & exec \"$@\"";
+    let server = Server::start(
+        &data,
+        &ServerOptions {
+            through: ["sh", "-c", asks, &data.display().to_string()]
+                .map(str::to_owned)
+                .to_vec(),
+            ..ServerOptions::default()
+        },
+    );
+    until_true("the reload", SOON, || {
+        server.log().contains("configuration taken up")
+    });
+}
+
+#[test]
 fn a_broken_configuration_on_reload() {
     let stage = stage();
     let file = stage.server.data.join("dawnwatch.toml");

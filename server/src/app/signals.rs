@@ -12,13 +12,12 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen.
-    pub(super) fn listen() -> Result<Signals, Failed> {
-        let listen = |kind| signal(kind).map_err(Failed::signals);
+    /// Begins to listen for those that end it: before, they end it at once.
+    pub(super) fn listen(hang_up: Signal) -> Result<Signals, Failed> {
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
+            hang_up,
         })
     }
 
@@ -29,4 +28,13 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Begins to listen for the signal to reload.
+pub(super) fn hang_up() -> Result<Signal, Failed> {
+    listen(SignalKind::hangup())
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failed> {
+    signal(kind).map_err(Failed::signals)
 }
